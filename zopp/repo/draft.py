@@ -1,0 +1,171 @@
+"""A change being prepared: policy statements, secrets files and manifests, written as one through the journal.
+
+Nothing is signed blind: a draft signs manifests of environments that verified, with files whose every byte this
+process made or checked. `commit` is the only writer of a repository.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zopp._fast import sha256, sha512
+from zopp.keys import agefile, sshsig
+from zopp.policy import apply as policy_apply, manifest as manifests, statement
+from zopp.policy.manifest import FileEntry
+from zopp.policy.state import State
+from zopp.repo import blocks, git, journal, layout, memory, policycache, userdirs
+from zopp.repo.environment import Environment, open_environment
+from zopp.repo.signer import Signer
+from zopp.repo.workspace import Workspace
+from zopp.sopsfile import Entry
+
+STATEMENT_NAMESPACE = "zopp-policy-v1"
+MANIFEST_NAMESPACE = "zopp-secrets-v1"
+
+
+@dataclass(slots=True)
+class _Touched:
+    env: Environment
+    files: dict[str, FileEntry]
+    meta: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Draft:
+    """`state` is the policy after the statements drafted so far. `now` is in Unix seconds."""
+
+    ws: Workspace
+    signer: Signer
+    now: int
+    state: State = field(init=False)
+    lines: list[bytes] = field(default_factory=list)
+    changes: dict[str, tuple[bytes | None, bytes | None]] = field(default_factory=dict)
+    _touched: dict[str, _Touched] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = self.ws.state
+
+    def statement(self, type_: str, data: Mapping[str, Any]) -> None:
+        """Draft, sign and apply one policy statement; IntegrityError or Denied as `policy.apply` says."""
+        # Time that fell back (a corrected clock) must not make the log unusable: `at` never decreases.
+        at = max(self.now, self.state.at)
+        body = statement.draft(
+            type_, data, ws=self.state.ws, seq=self.state.seq + 1, prev=self.state.head, at=at, by=self.signer.principal
+        )
+        line = statement.seal(body, [self.signer.key.sign(sshsig.preimage(STATEMENT_NAMESPACE, body))])
+        self.state = policy_apply.apply(self.state, statement.parse(line))
+        self.lines.append(line)
+
+    def put(self, path: str, data: bytes | None) -> None:
+        """A file that no manifest lists: `data` replaces it, None removes it."""
+        old = self.changes[path][0] if path in self.changes else self.ws.read(path)
+        self.changes[path] = (old, data)
+
+    def secrets(self, env: Environment, path: str, data: bytes, data_key: bytes, *, made: bool) -> None:
+        """A secrets file of `env` with the bytes `data`. `made`: its data key was made here and now."""
+        touched = self.touch(env)
+        old = touched.files.get(path)
+        touched.files[path] = FileEntry(
+            sha512=sha512(data).hex(),
+            kc=manifests.commitment(data_key, self.state.ws, env.scope, path),
+            dk_seq=self.state.seq if made else (old.dk_seq if old else None),
+            dk_by=self.signer.principal if made else (old.dk_by if old else None),
+        )
+        self.put(path, data)
+
+    def touch(self, env: Environment) -> _Touched:
+        """Sign the manifest of `env` anew, even if none of its files changes."""
+        if env.scope not in self._touched:
+            files = dict(env.manifest.files) if env.manifest else {}
+            self._touched[env.scope] = _Touched(env, files, dict(env.manifest.meta) if env.manifest else {})
+        return self._touched[env.scope]
+
+    def wrap(self, env: Environment, data_key: bytes, keep: Sequence[Entry] = ()) -> list[Entry]:
+        """An entry per reader of `env` under the drafted policy, sorted by principal; entries in `keep` are reused."""
+        kept = {entry.recipient: entry for entry in keep}
+        readers = self.state.readers(env.scope)
+        return [
+            kept.get(recipient) or Entry(recipient, agefile.wrap(recipient, data_key))
+            for _, recipient in sorted(readers.items())
+        ]
+
+    def listed_paths(self) -> dict[str, list[str]]:
+        """Every secrets file of every live environment after this draft, with the recipients of its environment."""
+        found: dict[str, list[str]] = {}
+        for scope in self.state.live_envs():
+            recipients = [recipient for _, recipient in sorted(self.state.readers(scope).items())]
+            if scope in self._touched:
+                paths = list(self._touched[scope].files)
+            else:
+                data = self.ws.read(layout.manifest_path(scope))
+                paths = [] if data is None else list(manifests.parse(data).files)
+            for path in paths:
+                found[path] = recipients
+        return found
+
+    def commit(self, message: str | None = None) -> str | None:
+        """Write everything through the journal; with `message` also make a git commit of exactly these paths and
+        return its id. The caller holds the journal's lock."""
+        ws = self.ws
+        if self.lines:
+            self.put(layout.POLICY, ws.log + b"".join(line + b"\n" for line in self.lines))
+        for scope, touched in self._touched.items():
+            self._manifest(scope, touched)
+        if self.lines or any(t.env.manifest is None or set(t.files) != set(t.env.manifest.files) for t in self._touched.values()):
+            self._blocks()
+        journal.write(ws.checkout, self.changes)
+        changed = [path for path, (old, new) in self.changes.items() if old != new]
+        if self.lines:
+            ws.state, ws.log = self.state, self.changes[layout.POLICY][1] or b""
+            policycache.store(self.state, cache_dir=userdirs.cache(ws.env))
+        made = git.commit(ws.root, changed, message) if message is not None and changed else None
+        if made is not None:
+            memory.learn(ws, [open_environment(ws, scope) for scope in self._touched])
+        return made
+
+    def _manifest(self, scope: str, touched: _Touched) -> None:
+        path = layout.manifest_path(scope)
+        previous = touched.env.manifest_bytes
+        generation = touched.env.manifest.generation if touched.env.manifest else 0
+        heads = ["HEAD", *git.merge_heads(self.ws.checkout.git_dir)]
+        for data in [git.show(self.ws.root, head, path) for head in heads] if touched.env.manifest else []:
+            if data is not None and data != previous:
+                generation = max(generation, manifests.parse(data).generation)
+        data = manifests.build(
+            ws=self.state.ws,
+            env=scope,
+            generation=generation + 1,
+            prev=None if previous is None else sha256(previous).hex(),
+            policy=(self.state.seq, self.state.head),
+            signer=self.signer.principal,
+            groups={"1": sorted(self.state.readers(scope).values())},
+            files=touched.files,
+            meta=touched.meta,
+        )
+        signature = self.signer.key.sign(sshsig.preimage(MANIFEST_NAMESPACE, data))
+        self.put(path, data)
+        self.put(path + ".sig", sshsig.armor(self.signer.key.public, MANIFEST_NAMESPACE, signature).encode())
+
+    def _blocks(self) -> None:
+        listed = self.listed_paths()
+        config = self.ws.read(blocks.SOPS_CONFIG)
+        self.put(blocks.SOPS_CONFIG, blocks.update_sops_config(_text(config), listed).encode("utf-8", "surrogateescape"))
+        attributes = self.ws.read(blocks.ATTRIBUTES)
+        self.put(blocks.ATTRIBUTES, blocks.update_attributes(_text(attributes), listed).encode("utf-8", "surrogateescape"))
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else data.decode("utf-8", "surrogateescape")
+
+
+def now() -> int:
+    """This machine's clock in Unix seconds: the edge where time comes in."""
+    return int(time.time())
+
+
+def timestamp(seconds: int) -> str:
+    """RFC 3339 in whole seconds, `Z`: the form of `lastmodified`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+

@@ -1,0 +1,256 @@
+"""One environment of a work tree: its manifest and files, checked against the policy before anything is used.
+
+`open_environment` collects findings and decides nothing; `require_readable` and `require_changeable` refuse. Data keys
+come only from `repo.unlock`, which checks the key commitment.
+"""
+
+from dataclasses import dataclass, field
+
+from zopp import sopsfile
+from zopp._fast import sha256, sha512
+from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
+from zopp.keys import sshsig
+from zopp.policy import manifest as manifests
+from zopp.policy.manifest import Finding, Manifest
+from zopp.repo import files, git, layout
+from zopp.repo.workspace import Workspace
+from zopp.sopsfile import SopsFile
+
+
+@dataclass(slots=True)
+class SecretsFile:
+    """A listed file as found: `data` are the bytes that were hashed and parsed; `sops` is None if they do not parse or
+    are not those the manifest lists."""
+
+    path: str
+    data: bytes | None
+    sops: SopsFile | None
+    listed: bool
+
+
+@dataclass(slots=True)
+class Environment:
+    """`scope` is the name in statements (`api/staging@2`), `name` what people type (`staging`)."""
+
+    scope: str
+    project: str
+    name: str
+    kind: str
+    manifest: Manifest | None
+    manifest_bytes: bytes | None
+    signature: bytes | None
+    files: dict[str, SecretsFile] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def secrets_file(self, path: str) -> SecretsFile:
+        """The listed file `path`."""
+        try:
+            return self.files[path]
+        except KeyError:
+            raise NotFound(
+                f"{self.project}/{self.name} has no file {path}", code="file.unlisted", candidates=list(self.files)
+            ) from None
+
+
+# What the policy no longer wants but what a rekey by a writer mends: reads warn, writes are refused.
+MENDED_BY_REKEY = frozenset({"recipient.stale", "not_rotated"})
+# What a writer's fresh signature mends: the signer lost write, or the log moved on.
+MENDED_BY_SIGN = frozenset({"signer.unauthorised", "generation.older", "generation.beside"})
+
+
+def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str:
+    """The environment in statements that people call `name` (None: the default of zopp.toml or ZOPP_ENV)."""
+    project = project or ws.env.get("ZOPP_PROJECT") or ws.project
+    name = name or ws.env.get("ZOPP_ENV") or ws.settings.default_env
+    if project not in {p.partition("@")[0] for p in ws.state.live_projects()}:
+        raise NotFound(
+            f"workspace {ws.state.name} has no project {project}",
+            code="project.unknown",
+            candidates=[p.partition("@")[0] for p in ws.state.live_projects()],
+        )
+    if name is None:
+        raise UsageError(
+            "no environment given and none is the default",
+            code="env.missing",
+            hint="say -e ENV; environments: " + ", ".join(names(ws, project)),
+        )
+    found = [scope for scope in ws.state.live_envs() if people_name(scope) == f"{project}/{name}"]
+    if not found or "@" in name:
+        raise NotFound(f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project))
+    return found[0]
+
+
+def people_name(scope: str) -> str:
+    """`api/staging@2` → `api/staging`."""
+    project, _, env = scope.partition("/")
+    return f"{project.partition('@')[0]}/{env.partition('@')[0]}"
+
+
+def names(ws: Workspace, project: str | None = None) -> list[str]:
+    """The environments of a project as people name them."""
+    project = project or ws.project
+    return sorted(
+        people_name(scope).partition("/")[2]
+        for scope in ws.state.live_envs()
+        if people_name(scope).startswith(project + "/")
+    )
+
+
+def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Environment:
+    """Read and check one environment. Everything that does not hold is a finding; only unreadable files raise.
+
+    `history` also asks git for the parents' manifests (generation and `prev`), as `verify` and writes do."""
+    project, _, name = people_name(scope).partition("/")
+    env = Environment(
+        scope=scope,
+        project=project,
+        name=name,
+        kind=ws.state.env_kind(scope),
+        manifest=None,
+        manifest_bytes=None,
+        signature=None,
+    )
+    path = layout.manifest_path(scope)
+    env.manifest_bytes = ws.read(path)
+    env.signature = ws.read(path + ".sig")
+    if env.manifest_bytes is None:
+        if env.signature is not None:
+            env.findings.append(Finding("manifest.missing", "error", "the manifest is gone", path))
+        return env
+    if env.signature is None:
+        env.findings.append(Finding("manifest.unsigned", "error", "the manifest has no signature", path))
+        return env
+    try:
+        env.manifest = manifests.parse(env.manifest_bytes)
+        signature = sshsig.parse(env.signature.decode("ascii", "replace"))
+    except ZoppError as exc:
+        env.findings.append(Finding(exc.code, "error", exc.message, path))
+        return env
+    previous, parents = _history(ws, path) if history else (None, [])
+    env.findings += manifests.check(
+        env.manifest, signature, ws.state, scope=scope, place=path, previous=previous, parents=parents
+    )
+    folded: dict[str, str] = {}
+    for listed, entry in env.manifest.files.items():
+        env.files[listed] = _read_listed(ws, env, listed, entry.sha512)
+        twin = folded.setdefault(listed.casefold(), listed)
+        if twin != listed:
+            env.findings.append(
+                Finding("path.twin", "error", f"differs from {twin} by letter case only", listed)
+            )
+    env.findings += _remembered(ws, env)
+    return env
+
+
+def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> SecretsFile:
+    assert env.manifest is not None
+    found = SecretsFile(path, None, None, False)
+    try:
+        found.data = files.read(ws.root, path)
+    except ZoppError as exc:
+        env.findings.append(Finding(exc.code, "error", exc.message, path))
+        return found
+    found.listed = sha512(found.data).hex() == wanted
+    if not found.listed:
+        env.findings.append(
+            Finding("file.changed", "error", "is not the file that the manifest lists; a writer has to look at it", path)
+        )
+    try:
+        found.sops = sopsfile.read(found.data, sopsfile.format_of(path), strict=True)
+    except ZoppError as exc:
+        env.findings.append(Finding(exc.code, "error", exc.message, path))
+        return found
+    env.findings += manifests.check_file(env.manifest, path, found.sops, ws.state)
+    return found
+
+
+def _history(ws: Workspace, path: str) -> tuple[bytes | None, list[bytes]]:
+    """The manifest of HEAD, and of every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge).
+    A work tree equal to HEAD is judged against HEAD's parents."""
+    here = ws.read(path)
+    head = git.show(ws.root, "HEAD", path)
+    if head is None:
+        return None, []
+    merging = git.merge_heads(ws.checkout.git_dir)
+    if head == here and not merging:
+        parents = git.parents(ws.root, "HEAD") if git.resolve(ws.root, "HEAD") else []
+    else:
+        parents = ["HEAD", *merging]
+    found = [git.show(ws.root, parent, path) for parent in parents]
+    present = [data for data in found if data is not None]
+    return (present[0] if present else None), present
+
+
+def _remembered(ws: Workspace, env: Environment) -> list[Finding]:
+    """Compare with the newest manifest seen on the default branch. By number it is only *older*; `beside` needs git's
+    history and is found by `memory.ancestry`."""
+    if ws.pin is None or env.manifest is None or env.manifest_bytes is None:
+        return []
+    seen = ws.pin.manifests.get(env.scope)
+    if seen is None:
+        return []
+    generation, digest = seen
+    place = layout.manifest_path(env.scope)
+    if sha256(env.manifest_bytes).hex() == digest:
+        return []
+    if env.manifest.generation < generation:
+        return [
+            Finding(
+                "generation.older",
+                "warn",
+                f"generation {env.manifest.generation} is older than {generation}, which this clone has seen on the "
+                "default branch",
+                place,
+            )
+        ]
+    if env.manifest.generation == generation:
+        return [
+            Finding(
+                "generation.beside",
+                "warn",
+                f"is another generation {generation} than the one this clone has seen on the default branch",
+                place,
+            )
+        ]
+    return []
+
+
+def require_readable(env: Environment) -> list[Finding]:
+    """Refuse an environment whose files may not be used; the findings that only warn otherwise."""
+    bad = [f for f in env.findings if f.severity == "error" and f.code not in MENDED_BY_REKEY]
+    if bad:
+        raise refusal(env, bad)
+    return env.findings
+
+
+def require_changeable(env: Environment, *, on_old_base: bool = False, rekeying: bool = False) -> None:
+    """Refuse to write to an environment that does not verify: a forged file steals what is added next."""
+    older = [f for f in env.findings if f.code in ("generation.older", "generation.beside")]
+    bad = [f for f in env.findings if f.severity == "error" and not (rekeying and f.code in MENDED_BY_REKEY)]
+    if bad:
+        raise refusal(env, bad)
+    if older and not on_old_base:
+        raise IntegrityError(
+            older[0].message,
+            code=older[0].code,
+            place=older[0].place,
+            hint="pull or merge the default branch first, or say --on-old-base",
+        )
+
+
+def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
+    """One error for the findings of an environment, with the command that mends the first of them."""
+    first = findings[0]
+    more = f" (and {len(findings) - 1} more; see `zopp verify`)" if len(findings) > 1 else ""
+    scope = f"{env.project}/{env.name}"
+    if first.code == "file.changed":
+        hint = f"look at the change and sign it with: zopp sign -e {env.name}; or undo it with: git checkout {first.place}"
+    elif first.code in MENDED_BY_REKEY:
+        hint = f"a writer of {scope} can mend this with: zopp rekey {scope}"
+    elif first.code == "signer.unauthorised":
+        hint = f"a writer of {scope} can look and sign again with: zopp sign -e {env.name}"
+    else:
+        hint = "see every finding with: zopp verify"
+    return IntegrityError(
+        first.message + more, code=first.code, place=first.place, hint=hint, findings=[f.code for f in findings]
+    )

@@ -1,0 +1,172 @@
+"""Several files changed as one: a journal that the next command finishes (DESIGN.md, decision 7 and 'contract').
+
+The journal holds the new bytes and the hashes of old and new. Once it is durable the change is decided: a crash at any
+later moment leaves it to be finished, by writing what was recorded and never by signing what is found. A crash before
+that leaves the old state. A file that is neither the recorded old nor the recorded new was touched by someone else in
+between; then nothing is overwritten and the command says what to do.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from zopp import _fast
+from zopp.errors import FormatError, IntegrityError, Unknown
+from zopp.repo import files
+from zopp.repo.layout import Checkout
+
+_MAGIC = b"zopp-journal-v1\n"
+
+
+def _folder(checkout: Checkout) -> str:
+    return os.path.join(checkout.git_dir, "zopp")
+
+
+def journal_file(checkout: Checkout) -> str:
+    """Where the journal of this work tree lies: below git's own folder, so it is never committed."""
+    return os.path.join(_folder(checkout), "journal")
+
+
+@contextmanager
+def lock(checkout: Checkout, *, wait: bool = True) -> Iterator[None]:
+    """Hold this work tree's lock while files are changed; another zopp waits, or gets Unknown `locked`."""
+    os.makedirs(_folder(checkout), mode=0o755, exist_ok=True)
+    fd = os.open(os.path.join(_folder(checkout), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            raise Unknown("another zopp command is changing this working copy", code="locked") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def _encode(changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> bytes:
+    """Records of path, old hash, new length, new bytes; a SHA-256 of all of it ends the file, so a torn write is seen.
+    A length of -1 means that the file is removed; an old hash of '-' that there was none."""
+    out = [_MAGIC]
+    for path, (old, new) in changes.items():
+        name = path.encode()
+        before = "-" if old is None else _fast.sha512(old).hex()
+        out.append(b"%d %s %d\n%s\n" % (len(name), before.encode(), -1 if new is None else len(new), name))
+        out.append(new or b"")
+        out.append(b"\n")
+    body = b"".join(out)
+    return body + b"end " + _fast.sha256(body).hex().encode() + b"\n"
+
+
+def _decode(data: bytes) -> dict[str, tuple[str, bytes | None]]:
+    tail = 4 + 64 + 1
+    body, end = data[:-tail], data[-tail:]
+    if not body.startswith(_MAGIC) or end != b"end " + _fast.sha256(body).hex().encode() + b"\n":
+        raise FormatError("the journal is incomplete", code="journal.torn")
+    found: dict[str, tuple[str, bytes | None]] = {}
+    at = len(_MAGIC)
+    while at < len(body):
+        line_end = body.index(b"\n", at)
+        name_len, before, new_len = body[at:line_end].split(b" ")
+        at = line_end + 1
+        name = body[at : at + int(name_len)].decode()
+        at += int(name_len) + 1
+        length = int(new_len)
+        found[name] = (before.decode(), None if length < 0 else body[at : at + length])
+        at += max(length, 0) + 1
+    return found
+
+
+def _is(data: bytes | None, recorded: str) -> bool:
+    return recorded == ("-" if data is None else _fast.sha512(data).hex())
+
+
+def write(checkout: Checkout, changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> None:
+    """Carry out `changes` (path below the root → (old bytes, new bytes); None = absent) as one durable change. The
+    caller holds the lock and has read the old bytes under it."""
+    changes = {path: pair for path, pair in changes.items() if pair[0] != pair[1]}
+    if not changes:
+        return
+    for path in changes:
+        files.check_path(path)
+    where = journal_file(checkout)
+    os.makedirs(_folder(checkout), mode=0o755, exist_ok=True)
+    temporary = where + ".new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(_encode(changes))
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, where)
+    _sync(_folder(checkout))
+    _apply(checkout.root, {path: new for path, (_, new) in changes.items()})
+    os.unlink(where)
+
+
+def _apply(root: str, changes: Mapping[str, bytes | None]) -> None:
+    for path, new in changes.items():
+        if new is None:
+            files.remove(root, path)
+        else:
+            # Not synced one by one: the journal holds the bytes until every file is durable.
+            files.replace(root, path, new, durable=False)
+    for path, new in changes.items():
+        if new is not None:
+            fd = os.open(os.path.join(root, path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    files.sync_folders(root, list(changes))
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def pending(checkout: Checkout) -> bool:
+    """Whether an unfinished change is recorded."""
+    return os.path.exists(journal_file(checkout))
+
+
+def recover(checkout: Checkout) -> list[str]:
+    """Finish an unfinished change and return the paths it concerned ([] if there was none). The caller holds the lock.
+    IntegrityError `journal.foreign` if a file is neither what the change found nor what it wrote."""
+    where = journal_file(checkout)
+    try:
+        os.unlink(where + ".new")  # a journal that was never decided: the old state stands
+    except FileNotFoundError:
+        pass
+    try:
+        with open(where, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    try:
+        recorded = _decode(data)
+    except (FormatError, ValueError, IndexError):
+        raise Unknown(
+            "is damaged; compare the files with git, then delete it", code="journal.damaged", place=where
+        ) from None
+    todo: dict[str, bytes | None] = {}
+    for path, (before, new) in recorded.items():
+        found = files.read_if_there(checkout.root, path)
+        if found == new:
+            continue
+        if not _is(found, before):
+            raise IntegrityError(
+                "was changed after an interrupted zopp command; nothing is overwritten",
+                code="journal.foreign",
+                place=path,
+                hint=f"look at it with `git diff {path}`, then either `git checkout {path}` or delete {where}",
+            )
+        todo[path] = new
+    _apply(checkout.root, todo)
+    os.unlink(where)
+    return list(recorded)

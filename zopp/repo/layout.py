@@ -1,0 +1,84 @@
+"""Where things lie in a git working copy, found without starting git. Lean."""
+
+import os
+
+from zopp.errors import NotFound, Unknown
+
+SETTINGS = "zopp.toml"
+POLICY = ".zopp/policy.jsonl"
+PROVENANCE = ".zopp/provenance"
+EXPOSURE = ".zopp/exposure"
+
+
+def manifest_path(env: str) -> str:
+    """Of an environment as statements name it: `api/staging@2` → `.zopp/manifest/api/staging@2.json`."""
+    return f".zopp/manifest/{env}.json"
+
+
+class Checkout:
+    """One git working copy: `root` (its top folder, absolute), `git_dir`, `common_dir` (shared by linked work trees)."""
+
+    __slots__ = ("common_dir", "git_dir", "root")
+
+    def __init__(self, root: str, git_dir: str, common_dir: str) -> None:
+        self.root = root
+        self.git_dir = git_dir
+        self.common_dir = common_dir
+
+    def head_branch(self) -> "str | None":
+        """The branch that HEAD names (`main`), None when detached or unreadable."""
+        try:
+            with open(os.path.join(self.git_dir, "HEAD"), encoding="utf-8") as file:
+                text = file.read(4096).strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        prefix = "ref: refs/heads/"
+        return text[len(prefix) :] if text.startswith(prefix) else None
+
+    def default_branch(self) -> "str | None":
+        """What `origin/HEAD` points to, if the clone recorded it."""
+        try:
+            with open(os.path.join(self.common_dir, "refs/remotes/origin/HEAD"), encoding="utf-8") as file:
+                text = file.read(4096).strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        prefix = "ref: refs/remotes/origin/"
+        return text[len(prefix) :] if text.startswith(prefix) else None
+
+
+def find_checkout(start: str) -> Checkout:
+    """The working copy that holds the folder `start`. NotFound `git.missing` outside one."""
+    folder = os.path.realpath(start)
+    while True:
+        git = os.path.join(folder, ".git")
+        if os.path.isdir(git):
+            return Checkout(folder, git, git)
+        if os.path.isfile(git):  # a linked work tree or a submodule: one line names the real folder
+            with open(git, encoding="utf-8") as file:
+                text = file.read(4096).strip()
+            if not text.startswith("gitdir: "):
+                raise Unknown("is no git folder and no pointer to one", code="git.broken", place=git)
+            git_dir = os.path.normpath(os.path.join(folder, text[len("gitdir: ") :]))
+            common = git_dir
+            try:
+                with open(os.path.join(git_dir, "commondir"), encoding="utf-8") as file:
+                    common = os.path.normpath(os.path.join(git_dir, file.read(4096).strip()))
+            except OSError:
+                pass
+            return Checkout(folder, git_dir, common)
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            raise NotFound("not inside a git working copy", code="git.missing", place=start)
+        folder = parent
+
+
+def find_project(checkout: Checkout, start: str) -> "str | None":
+    """The folder, relative to the root ('' = the root), of the nearest zopp.toml at or above `start`; never above the
+    git root. None if there is none."""
+    folder = os.path.realpath(start)
+    while True:
+        if os.path.lexists(os.path.join(folder, SETTINGS)):
+            return "" if folder == checkout.root else os.path.relpath(folder, checkout.root)
+        if folder == checkout.root:
+            return None
+        folder = os.path.dirname(folder)

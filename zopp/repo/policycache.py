@@ -1,0 +1,45 @@
+"""The verified head of a policy log, cached per user, so that signatures are checked once and not at every start.
+
+What is cached is the *view* of a head (`zopp.policy.view`), under the genesis. Lines are hash-linked: a log whose line
+`seq` has the cached head's hash has the same prefix, byte for byte, so its signatures need no second look. The cache
+lies in the user's own folder and is rebuilt whenever it does not fit.
+"""
+
+import os
+
+from zopp.errors import ZoppError
+from zopp.policy import log, view
+from zopp.policy.state import State
+from zopp.repo import files
+
+
+def cache_file(cache_dir: str, genesis: str) -> str:
+    """Where the view of the workspace with this genesis is kept."""
+    return os.path.join(cache_dir, "policy", genesis + ".view")
+
+
+def load(cache_dir: str, genesis: str) -> view.View | None:
+    """The cached view, None if there is none that can be read."""
+    try:
+        with open(cache_file(cache_dir, genesis), "rb") as file:
+            return view.View(file.read())
+    except (OSError, ZoppError):
+        return None
+
+
+def fold(data: bytes, *, genesis: str, cache_dir: str) -> State:
+    """The state after the log `data`, signatures of a cached verified prefix not checked again."""
+    cached = load(cache_dir, genesis)
+    verified = None if cached is None else (cached.seq, cached.head)
+    state = log.fold(data, genesis=genesis, verified=verified)
+    if cached is None or (state.seq, state.head) != verified:
+        store(state, cache_dir=cache_dir)
+    return state
+
+
+def store(state: State, *, cache_dir: str) -> None:
+    """Keep the view of a verified head. A cache that cannot be written costs time, not correctness."""
+    try:
+        files.replace_private(cache_file(cache_dir, state.ws), view.dump(state))
+    except OSError:
+        return

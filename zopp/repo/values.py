@@ -1,0 +1,263 @@
+"""Reading and changing single values across the files of one environment."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from zopp import sopsfile
+from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
+from zopp.repo import exposure
+from zopp.repo.draft import Draft, timestamp
+from zopp.repo.environment import Environment, require_changeable, require_readable
+from zopp.repo.unlock import Keyring, data_key, decrypt
+from zopp.repo.workspace import Workspace
+from zopp.sopsfile import Change, Drop, Put, Tree
+
+Path = tuple[str | int, ...]
+
+
+def parse_key(text: str) -> Path:
+    """A typed KEY: `DB.password`, `servers.0.host`, `"a.b".c`. A part of digits only is a list index where a list is,
+    else a key; `resolve` decides. UsageError if a quote is left open or a part is empty."""
+    parts: list[str | int] = []
+    at = 0
+    while True:
+        if at < len(text) and text[at] == '"':
+            end = text.find('"', at + 1)
+            if end < 0 or (end + 1 < len(text) and text[end + 1] != "."):
+                raise UsageError("a quote in the key is not closed", code="key.malformed")
+            parts.append(text[at + 1 : end])
+            at = end + 1
+        else:
+            end = text.find(".", at)
+            end = len(text) if end < 0 else end
+            if end == at:
+                raise UsageError("the key has an empty part", code="key.malformed")
+            parts.append(text[at:end])
+            at = end
+        if at >= len(text):
+            return tuple(parts)
+        at += 1
+        if at == len(text):
+            raise UsageError("the key ends in a dot", code="key.malformed")
+
+
+def as_path(keys: Sequence[Path], path: Path) -> Path:
+    """`path` with parts that are list indices in one of the existing leaf paths turned into numbers."""
+    for known in keys:
+        if len(known) >= len(path) and all(str(a) == str(b) for a, b in zip(known, path, strict=False)):
+            return known[: len(path)]
+    return path
+
+
+@dataclass(slots=True)
+class Opened:
+    """A file of an environment, decrypted."""
+
+    path: str
+    tree: Tree
+    leaves: list[Path]
+
+
+def open_all(ws: Workspace, env: Environment, keyring: Keyring) -> list[Opened]:
+    """Every file of a readable environment, decrypted; a key that stands in two files is an error."""
+    require_readable(env)
+    opened = []
+    seen: dict[Path, str] = {}
+    for path, file in env.files.items():
+        assert file.sops is not None
+        leaves = file.sops.paths()
+        for leaf in leaves:
+            if seen.setdefault(leaf, path) != path:
+                raise IntegrityError(
+                    f"{exposure.dotted(leaf)} stands in {seen[leaf]} too; one environment has each key once",
+                    code="key.twice",
+                    place=path,
+                )
+        opened.append(Opened(path, decrypt(ws, env, file, keyring), leaves))
+    return opened
+
+
+def locate(env: Environment, path: Path) -> tuple[str, Path] | None:
+    """The file that holds `path` (a leaf or a mapping above one) and its exact form; None if no file does."""
+    found: dict[str, Path] = {}
+    for name, file in env.files.items():
+        if file.sops is None:
+            continue
+        for leaf in file.sops.paths():
+            if len(leaf) >= len(path) and all(str(a) == str(b) for a, b in zip(leaf, path, strict=False)):
+                found[name] = leaf[: len(path)]
+                break
+    if len(found) > 1:
+        raise IntegrityError(
+            f"{exposure.dotted(path)} stands in {' and '.join(found)}; one environment has each key once",
+            code="key.twice",
+        )
+    return next(iter(found.items()), None)
+
+
+def missing(env: Environment, path: Path) -> NotFound:
+    """The error for a key that no file holds, with near names."""
+    known = sorted({exposure.dotted(leaf) for file in env.files.values() if file.sops for leaf in file.sops.paths()})
+    return NotFound(
+        f"{env.project}/{env.name} has no key {exposure.dotted(path)}", code="key.missing", candidates=known
+    )
+
+
+@dataclass(slots=True)
+class Edited:
+    """What a change did: per file the dotted keys, nothing for files that stayed as they were."""
+
+    changed: dict[str, list[str]]
+
+    def __bool__(self) -> bool:
+        return bool(self.changed)
+
+
+def target_file(ws: Workspace, env: Environment, wanted: str | None) -> str:
+    """Where new keys of `env` go: `--file`, else its first file, else the first of zopp.toml, else the usual place."""
+    configured = list(ws.settings.files.get(env.name, ())) if env.project == ws.project else []
+    known = list(env.files) or configured
+    if wanted is not None:
+        full = f"{ws.folder}/{wanted}" if ws.folder and wanted not in known else wanted
+        if full not in known and full not in configured:
+            raise NotFound(
+                f"{env.project}/{env.name} has no file {wanted}", code="file.unlisted", candidates=[*known, *configured],
+                hint=f"list it in zopp.toml under [env.{env.name}] first",
+            )
+        return full
+    if known:
+        return known[0]
+    return f"{ws.folder}/secrets/{env.name}.yaml" if ws.folder else f"secrets/{env.name}.yaml"
+
+
+def apply(
+    draft: Draft,
+    env: Environment,
+    keyring: Keyring,
+    changes: Sequence[Change],
+    *,
+    file: str | None = None,
+    allow_clear: bool = False,
+    on_old_base: bool = False,
+) -> Edited:
+    """Draft `changes` (each in the file that holds its key, new keys in `target_file`). Equal values change nothing,
+    not even `lastmodified`. Exposed values that change are marked."""
+    ws = draft.ws
+    require_changeable(env, on_old_base=on_old_base)
+    by_file: dict[str, list[Change]] = {}
+    for change in changes:
+        place = locate(env, change.path)
+        if place is None:
+            if isinstance(change, Drop):
+                raise missing(env, change.path)
+            by_file.setdefault(target_file(ws, env, file), []).append(change)
+        else:
+            change.path = place[1]
+            by_file.setdefault(place[0], []).append(change)
+    edited = Edited({})
+    for path, todo in by_file.items():
+        if path in env.files:
+            _edit_existing(draft, env, keyring, path, todo, allow_clear=allow_clear, edited=edited)
+        else:
+            _create(draft, env, path, todo, allow_clear=allow_clear, edited=edited)
+    for name, data in exposure.mark_changed(ws, env.scope, edited.changed).items():
+        draft.put(name, data)
+    return edited
+
+
+def _edit_existing(
+    draft: Draft, env: Environment, keyring: Keyring, path: str, todo: list[Change], *, allow_clear: bool, edited: Edited
+) -> None:
+    listed = env.files[path]
+    assert listed.sops is not None and listed.data is not None
+    key = data_key(draft.ws, env, listed, keyring)
+    try:
+        before = listed.sops.decrypt(key)
+        data = sopsfile.edit(
+            listed.sops, key, todo, lastmodified=timestamp(draft.now), allow_clear=allow_clear
+        )
+    except ZoppError as exc:
+        exc.place = exc.place or path
+        raise
+    if data == listed.data:
+        return
+    edited.changed[path] = [
+        exposure.dotted(change.path) for change in todo if isinstance(change, Drop) or not _same(before, change)
+    ]
+    draft.secrets(env, path, data, key, made=False)
+
+
+def _same(tree: Tree, change: Put) -> bool:
+    try:
+        value = sopsfile.lookup(tree, change.path)
+    except ZoppError:
+        return False
+    return type(value) is type(change.value) and value == change.value
+
+
+def _create(draft: Draft, env: Environment, path: str, todo: list[Change], *, allow_clear: bool, edited: Edited) -> None:
+    fmt = sopsfile.format_of(path)
+    if draft.ws.read(path) is not None:
+        raise IntegrityError(
+            "exists, but no manifest lists it; zopp does not write over it", code="file.unlisted", place=path
+        )
+    key = os.urandom(32)
+    tree = sopsfile.new_tree([change for change in todo if isinstance(change, Put)])
+    data = sopsfile.encrypt(
+        tree,
+        fmt,
+        key,
+        [draft.wrap(env, key)],
+        threshold=None,
+        selector=sopsfile.DEFAULT_SELECTOR,
+        lastmodified=timestamp(draft.now),
+        allow_clear=allow_clear,
+    )
+    edited.changed[path] = [exposure.dotted(change.path) for change in todo]
+    draft.secrets(env, path, data, key, made=True)
+
+
+def flatten(opened: Iterable[Opened]) -> dict[str, object]:
+    """Name → scalar for `run` and `export`: nested names joined with `_`, list items by their index. IntegrityError if
+    two leaves get one name."""
+    out: dict[str, object] = {}
+    origin: dict[str, Path] = {}
+    for file in opened:
+        for leaf in file.leaves:
+            name = "_".join(str(part) for part in leaf)
+            if name in out:
+                raise IntegrityError(
+                    f"{exposure.dotted(leaf)} and {exposure.dotted(origin[name])} both become {name}",
+                    code="name.twice",
+                    place=file.path,
+                )
+            origin[name] = leaf
+            out[name] = sopsfile.lookup(file.tree, leaf)
+    return out
+
+
+def leaf_map(tree: Tree) -> dict[tuple[int, Path], tuple[str, object]]:
+    """(document, path) → (type name, value) of every leaf, null and empty containers included; comments left out."""
+    out: dict[tuple[int, Path], tuple[str, object]] = {}
+
+    def walk(document: int, path: Path, node: object) -> None:
+        if isinstance(node, sopsfile.Mapping):
+            for key, value in node.items:
+                if not isinstance(key, sopsfile.Comment):
+                    walk(document, (*path, key), value)
+            if not path or node.items:
+                return
+        elif isinstance(node, sopsfile.Sequence):
+            index = 0
+            for item in node.items:
+                if not isinstance(item, sopsfile.Comment):
+                    walk(document, (*path, index), item)
+                    index += 1
+            if node.items:
+                return
+        out[(document, path)] = (type(node).__name__, node if not hasattr(node, "items") else None)
+
+    for number, document in enumerate(tree.documents):
+        walk(number, (), document)
+    return out

@@ -1,0 +1,317 @@
+"""`zopp verify`: every check that needs no key, as findings (brokered-grants §6, attacks A5-A19).
+
+Nothing here uses the policy cache: the log is folded and every signature checked, so that a verifier trusts the pin and
+its own code only.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from zopp import sopsfile
+from zopp._fast import sha512
+from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
+from zopp.policy import log, manifest as manifests
+from zopp.policy.manifest import Finding
+from zopp.repo import blocks, files, foreign, git, journal, layout, memory, pins, settings as settings_module, userdirs
+from zopp.repo.environment import Environment, open_environment, people_name
+from zopp.repo.workspace import Workspace, check_anchor, in_ci, standing
+
+_SECRETS_SUFFIXES = (".yaml", ".yml", ".json", ".env", ".ini")
+
+
+@dataclass(slots=True)
+class Report:
+    """`exit_code` is 1 with any error, else 3 if something could not be told, else 0."""
+
+    findings: list[Finding] = field(default_factory=list)
+    environments: int = 0
+    files: int = 0
+    statements: int = 0
+    unknown: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """As DESIGN.md's contract says."""
+        if any(finding.severity == "error" for finding in self.findings):
+            return 1
+        return 3 if self.unknown else 0
+
+    def add(self, code: str, severity: str, message: str, place: str = "") -> None:
+        """One more finding."""
+        self.findings.append(Finding(code, severity, message, place))
+
+    def add_error(self, exc: ZoppError) -> None:
+        """The finding that an exception stands for."""
+        if exc.exit_code == 3:
+            self.unknown = True
+        self.add(exc.code, "unknown" if exc.exit_code == 3 else "error", exc.message, exc.place)
+
+
+def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) -> Report:
+    """Check the working copy that holds `start`. Raises only where there is nothing to check at all."""
+    report = Report()
+    checkout = layout.find_checkout(start)
+    pin = pins.find(userdirs.state(env), checkout, env)
+    if journal.pending(checkout):
+        with journal.lock(checkout):
+            done = journal.recover(checkout)
+        report.add("journal.finished", "note", "finished what an interrupted command had begun: " + ", ".join(done))
+    folder = layout.find_project(checkout, start)
+    if folder is None:
+        if pin is None:
+            raise NotFound("no zopp.toml here or above", code="workspace.missing", place=start)
+        report.add("anchor.lost", "error", f"zopp.toml is gone; this clone is pinned to {pin.workspace}", layout.SETTINGS)
+        return report
+    place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
+    try:
+        settings = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
+        check_anchor(settings, pin, place, folder)
+    except ZoppError as exc:
+        report.add_error(exc)
+        return report
+    _other_anchors(report, checkout.root, settings, place)
+    try:
+        data = files.read(checkout.root, layout.POLICY)
+        state = log.fold(data, genesis=settings.genesis)
+        if state.name != settings.workspace:
+            raise IntegrityError(f"is that of {state.name}, not {settings.workspace}", code="anchor.changed")
+    except ZoppError as exc:
+        exc.place = exc.place or layout.POLICY
+        report.add_error(exc)
+        return report
+    report.statements = state.seq + 1
+    ws = Workspace(
+        checkout=checkout,
+        env=env,
+        settings=settings,
+        folder=folder,
+        pin=pin,
+        state=state,
+        log=data,
+        place=standing(state, pin),
+    )
+    _trust(report, ws, require_latest=require_latest)
+    _environments(report, ws, require_latest=require_latest)
+    _blocks(report, ws)
+    if not any(f.severity == "error" for f in report.findings):
+        memory.learn(ws, [open_environment(ws, scope) for scope in state.live_envs()] if _may_learn(ws) else [])
+    return report
+
+
+def _may_learn(ws: Workspace) -> bool:
+    return ws.pin is not None and ws.pin.origin != "environment" and ws.on_default_branch()
+
+
+def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
+    if ws.place == "unpinned":
+        report.unknown = True
+        why = "a CI job needs ZOPP_TRUST" if in_ci(ws.env) else "compare it with a colleague, then: zopp trust"
+        report.add("unpinned", "unknown", f"this clone is not pinned; its log begins with {ws.state.ws}: {why}")
+    elif ws.place in ("older", "beside"):
+        hard = require_latest or ws.on_default_branch()
+        how = "is older than" if ws.place == "older" else "has parted from"
+        report.add(
+            f"policy.{ws.place}",
+            "error" if hard else "warn",
+            f"{how} the policy log that this clone has seen on the default branch",
+            layout.POLICY,
+        )
+
+
+def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> None:
+    owners: dict[str, str] = {}
+    hard = require_latest or ws.on_default_branch()
+    for scope in ws.state.live_envs():
+        env = open_environment(ws, scope, history=True)
+        report.environments += 1
+        for finding in env.findings:
+            if finding.code in ("generation.older", "generation.beside") and hard:
+                finding = replace(finding, severity="error")
+            elif finding.code == "file.changed":
+                finding = replace(finding, message=finding.message + _detail(ws, env, finding.place))
+            report.findings.append(finding)
+        if env.manifest is None:
+            if env.manifest_bytes is None and _promised(ws, env):
+                report.add(
+                    "manifest.missing", "error", f"{people_name(scope)} has files but no manifest", layout.manifest_path(scope)
+                )
+            continue
+        for path, listed in env.files.items():
+            report.files += 1
+            owner = owners.setdefault(path, scope)
+            if owner != scope:
+                report.add("path.shared", "error", f"is listed by {owner} and by {scope}", path)
+            if listed.listed and listed.data is not None:
+                _same_data_key(report, ws, env, path, listed.data)
+        _beside(report, ws, env, hard)
+    _orphans(report, ws)
+    _unlisted(report, ws, owners)
+    _committed(report, ws, owners)
+
+
+def _promised(ws: Workspace, env: Environment) -> bool:
+    """Whether zopp.toml's files of this environment exist."""
+    if env.project != ws.project:
+        return False
+    return any(os.path.lexists(os.path.join(ws.root, path)) for path in ws.settings.files.get(env.name, ()))
+
+
+def _detail(ws: Workspace, env: Environment, path: str) -> str:
+    """What changed in a file that is not the listed one, in names."""
+    file = env.files[path]
+    if file.sops is None:
+        return ""
+    try:
+        lines = foreign.without_keys(ws, env, path, file.sops).lines()
+    except ZoppError:
+        return ""
+    return (": " + "; ".join(line.strip() for line in lines[:6]) + (" …" if len(lines) > 6 else "")) if lines else ""
+
+
+def _same_data_key(report: Report, ws: Workspace, env: Environment, path: str, data: bytes) -> None:
+    """Rule 10, last half: one ENC text in common with the version in a parent proves the same data key, so a changed
+    commitment or dk entry is a lie; the reverse for an unchanged commitment."""
+    assert env.manifest is not None
+    previous = git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
+    if previous is None or previous == env.manifest_bytes:
+        return
+    try:
+        before = manifests.parse(previous).files.get(path)
+    except ZoppError:
+        return
+    now = env.manifest.files[path]
+    if before is None:
+        return
+    if before.kc == now.kc:
+        if (before.dk_seq, before.dk_by) != (now.dk_seq, now.dk_by):
+            report.add("not_rotated", "error", "claims a newer data key, but its commitment is the same", path)
+        return
+    old = git.show(ws.root, "HEAD", path)
+    if old is None or sha512(old).hex() != before.sha512:
+        return
+    try:
+        texts = [
+            {item.text for item in sopsfile.read(side, sopsfile.format_of(path), strict=False).items() if item.encrypted}
+            for side in (old, data)
+        ]
+    except ZoppError:
+        return
+    if texts[0] & texts[1]:
+        report.add("not_rotated", "error", "claims a new data key, but holds values under the old one", path)
+
+
+def _beside(report: Report, ws: Workspace, env: Environment, hard: bool) -> None:
+    """A newer generation that does not descend from the remembered manifest (D7)."""
+    if ws.pin is None or env.manifest is None or not ws.on_default_branch():
+        return
+    seen = ws.pin.manifests.get(env.scope)
+    if seen is None or env.manifest.generation <= seen[0] or memory.descends(ws, env, seen[1]):
+        return
+    head = git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
+    if head == env.manifest_bytes:
+        report.add(
+            "generation.beside",
+            "error" if hard else "warn",
+            "does not descend from the manifest that this clone has seen on the default branch",
+            layout.manifest_path(env.scope),
+        )
+
+
+def _orphans(report: Report, ws: Workspace) -> None:
+    top = os.path.join(ws.root, ".zopp/manifest")
+    known = {layout.manifest_path(scope) for scope in ws.state.envs_ever()}
+    for folder, _, found in sorted(os.walk(top)):
+        for name in sorted(found):
+            path = os.path.relpath(os.path.join(folder, name), ws.root)
+            if name.endswith(".json") and path not in known:
+                report.add("manifest.orphan", "error", "belongs to no environment of the policy", path)
+
+
+def _unlisted(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
+    """Rule 6: a sops file that no manifest lists; an error under the folders of zopp.toml, else a warning."""
+    configured = {path for paths in ws.settings.files.values() for path in paths}
+    folders = {path.rpartition("/")[0] for path in (*configured, *owners) if "/" in path}
+    listing = git.run(ws.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
+        if not path.endswith(_SECRETS_SUFFIXES) or path in owners or path.startswith(".zopp/"):
+            continue
+        try:
+            data = files.read(ws.root, path)
+        except ZoppError:
+            continue
+        if b"ENC[AES256_GCM" not in data or b"lastmodified" not in data:
+            continue
+        try:
+            sopsfile.read(data, sopsfile.format_of(path), strict=False)
+        except FormatError:
+            continue
+        managed = path in configured or any(path.startswith(folder + "/") for folder in folders)
+        report.add(
+            "file.unlisted",
+            "error" if managed else "warn",
+            "is a sops file that no manifest lists" + (": a writer can take it in with `zopp sign`" if managed else ""),
+            path,
+        )
+
+
+def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
+    """What git stored must be what was signed: attributes or autocrlf can make the blob differ from the file (A15)."""
+    for path in owners:
+        blob = git.show(ws.root, "HEAD", path)
+        if blob is None:
+            continue
+        here = ws.read(path)
+        if here is not None and here != blob and here.replace(b"\r\n", b"\n") == blob.replace(b"\r\n", b"\n"):
+            report.add("git.converted", "error", "git stores it with other line ends than those signed", path)
+    managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.live_envs()), layout.POLICY]
+    names = ("text", "eol", "ident", "filter", "working-tree-encoding")
+    done = git.run(ws.root, "check-attr", "-z", "--stdin", *names, data="\0".join(managed).encode() + b"\0")
+    fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+    for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        if value not in ("unset", "unspecified") or (name == "text" and value != "unset"):
+            report.add(
+                "git.attributes", "error", f"git attribute {name} is {value}: git may change signed bytes", path
+            )
+
+
+def _blocks(report: Report, ws: Workspace) -> None:
+    listed: dict[str, list[str]] = {}
+    for scope in ws.state.live_envs():
+        data = ws.read(layout.manifest_path(scope))
+        try:
+            paths = [] if data is None else list(manifests.parse(data).files)
+        except ZoppError:
+            continue
+        for path in paths:
+            listed[path] = [recipient for _, recipient in sorted(ws.state.readers(scope).items())]
+    config = ws.read(blocks.SOPS_CONFIG)
+    fault = blocks.sops_config_fault(None if config is None else config.decode("utf-8", "surrogateescape"), listed)
+    if fault:
+        report.add("sops_config", "error", fault + "; mend it with: zopp rekey", blocks.SOPS_CONFIG)
+    nested = set()
+    for path in listed:
+        folder = path.rpartition("/")[0]
+        while folder:
+            nested.add(f"{folder}/{blocks.SOPS_CONFIG}")
+            folder = folder.rpartition("/")[0]
+    for path in sorted(nested):
+        if os.path.lexists(os.path.join(ws.root, path)):
+            report.add("sops_config", "error", "stands nearer to managed files than zopp's rules: stock sops would obey it", path)
+
+
+def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> None:
+    """Every zopp.toml of the tree must name this workspace; a `.zopp` folder below the root is not read by anyone."""
+    listing = git.run(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
+        if "/.zopp/" in "/" + path and not path.startswith(".zopp/"):
+            report.add("anchor.nested", "error", "a .zopp folder counts at the git root only", path)
+        if path == place or path.rpartition("/")[2] != layout.SETTINGS:
+            continue
+        try:
+            other = settings_module.parse(files.read(root, path), place=path)
+        except ZoppError as exc:
+            report.add_error(exc)
+            continue
+        if (other.genesis, other.workspace) != (settings.genesis, settings.workspace):
+            report.add("anchor.nested", "error", "names another workspace or genesis", path)

@@ -1,0 +1,189 @@
+"""A working copy with its trust decided: settings, pin, and the verified policy, opened in that order.
+
+Everything that reads or changes secrets starts here. Opening verifies the policy log from the pinned genesis and
+compares it with what this user remembers; it never learns (`memory.learn` does, from what is committed).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zopp.errors import IntegrityError, NotFound, Unknown, ZoppError
+from zopp.policy import log
+from zopp.policy.state import State
+from zopp.repo import files, journal, layout, pins, policycache, settings as settings_module, userdirs
+from zopp.repo.layout import Checkout
+from zopp.repo.settings import Settings
+
+
+@dataclass(slots=True)
+class Workspace:
+    """`place` is where the log stands against the remembered head: `current`, `ahead`, `older`, `beside`, or
+    `unpinned`. `recovered` names paths that an interrupted command had left to be finished."""
+
+    checkout: Checkout
+    env: Mapping[str, str]
+    settings: Settings
+    folder: str
+    pin: pins.Pin | None
+    state: State
+    log: bytes
+    place: str
+    recovered: list[str] = field(default_factory=list)
+
+    @property
+    def root(self) -> str:
+        """The git root, absolute."""
+        return self.checkout.root
+
+    @property
+    def project(self) -> str:
+        """The project of the nearest zopp.toml."""
+        return self.settings.project
+
+    def on_default_branch(self) -> bool:
+        """Whether HEAD is on the branch where heads are remembered."""
+        branch = self.checkout.head_branch()
+        if branch is None:
+            return False
+        known = (self.pin.default_branch if self.pin else None) or self.checkout.default_branch()
+        return branch == known if known else branch in ("main", "master")
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a file of the work tree, None if absent, never through a link."""
+        return files.read_if_there(self.root, path)
+
+
+def in_ci(env: Mapping[str, str]) -> bool:
+    """Whether this is a CI job by the variable that GitHub, GitLab and others set."""
+    return env.get("CI", "").lower() in ("1", "true")
+
+
+def open_workspace(start: str, env: Mapping[str, str], *, recover: bool = True, ci_needs_pin: bool = True) -> Workspace:
+    """Open the workspace that holds the folder `start`.
+
+    NotFound outside git or where no zopp.toml is (and no pin says there was one). IntegrityError when the anchor was
+    changed, lost or nested, or the log does not verify. Unknown in CI without a pin."""
+    checkout = layout.find_checkout(start)
+    pin = pins.find(userdirs.state(env), checkout, env)
+    recovered: list[str] = []
+    if recover and journal.pending(checkout):
+        with journal.lock(checkout):
+            recovered = journal.recover(checkout)
+    folder = layout.find_project(checkout, start)
+    if folder is None:
+        if pin is not None:
+            raise IntegrityError(
+                f"this clone is pinned to workspace {pin.workspace}, but zopp.toml is gone",
+                code="anchor.lost",
+                place=checkout.root,
+                hint="restore it with: git checkout HEAD -- zopp.toml",
+            )
+        raise NotFound(
+            "no zopp.toml here or above", code="workspace.missing", place=start, hint="start one with: zopp init"
+        )
+    place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
+    settings = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
+    check_anchor(settings, pin, place, folder)
+    if pin is None and ci_needs_pin and in_ci(env):
+        raise Unknown(
+            "this clone is not pinned, and a CI job has no memory of its own",
+            code="unpinned.ci",
+            hint=f"set {pins.TRUST_VARIABLE} to what `zopp trust --print` says in a trusted clone",
+        )
+    data = files.read_if_there(checkout.root, layout.POLICY)
+    if data is None:
+        raise IntegrityError("the policy log is gone", code="anchor.lost", place=layout.POLICY)
+    state = policycache.fold(data, genesis=settings.genesis, cache_dir=userdirs.cache(env))
+    if state.name != settings.workspace:
+        raise IntegrityError(
+            f"names workspace {settings.workspace}, but the policy log is that of {state.name}",
+            code="anchor.changed",
+            place=place,
+        )
+    return Workspace(
+        checkout=checkout,
+        env=env,
+        settings=settings,
+        folder=folder,
+        pin=pin,
+        state=state,
+        log=data,
+        place=standing(state, pin),
+        recovered=recovered,
+    )
+
+
+def check_anchor(settings: Settings, pin: pins.Pin | None, place: str, folder: str) -> None:
+    """Refuse a zopp.toml that names another workspace, genesis or project than this clone is pinned to (A5, A13)."""
+    if pin is None:
+        return
+    if settings.genesis != pin.genesis or settings.workspace != pin.workspace:
+        raise IntegrityError(
+            f"names workspace {settings.workspace} with genesis {settings.genesis[:16]}…, but this clone is pinned to "
+            f"{pin.workspace} with {pin.genesis[:16]}…",
+            code="anchor.changed",
+            place=place,
+            hint="if you meant to change it, compare the fingerprint with a colleague, then: zopp trust --reset",
+        )
+    known = pin.projects.get(folder)
+    if known is not None and known != settings.project:
+        raise IntegrityError(
+            f"names project {settings.project}, but this folder was {known} when the clone was pinned",
+            code="anchor.changed",
+            place=place,
+            hint="if you meant to change it: zopp trust --reset",
+        )
+    if known is None and pin.projects and settings.project not in pin.projects.values() and pin.origin == "clone":
+        outer = [path for path in pin.projects if path == "" or folder.startswith(path + "/")]
+        if outer and folder not in pin.projects:
+            raise IntegrityError(
+                f"is new to this clone and lies inside project {pin.projects[max(outer, key=len)]}",
+                code="anchor.nested",
+                place=place,
+                hint="if a colleague added this project, look at `git log -- zopp.toml`, then: zopp trust",
+            )
+
+
+def standing(state: State, pin: pins.Pin | None) -> str:
+    """Where a verified log stands against the remembered head."""
+    if pin is None:
+        return "unpinned"
+    if state.seq < pin.seq:
+        return "older"
+    if state.hash_at(pin.seq) != pin.head:
+        return "beside"
+    return "current" if state.seq == pin.seq else "ahead"
+
+
+def require_writable(ws: Workspace, *, on_old_base: bool = False) -> None:
+    """Refuse a change in a clone that cannot know whether the policy here is the newest (A7). Unknown `unpinned`,
+    IntegrityError `policy.old_base`."""
+    if ws.place == "unpinned":
+        raise Unknown(
+            f"this clone is not pinned to a workspace yet; its log begins with {ws.settings.genesis}",
+            code="unpinned",
+            hint="compare that with a colleague or the invite, then: zopp trust",
+        )
+    if ws.place in ("older", "beside") and not on_old_base:
+        how = "is older than" if ws.place == "older" else "has parted from"
+        raise IntegrityError(
+            f"the policy log here {how} the one this clone has seen on the default branch "
+            f"(here {ws.state.seq}, seen {ws.pin.seq if ws.pin else 0})",
+            code=f"policy.{ws.place}",
+            place=layout.POLICY,
+            hint="pull or merge the default branch first, or say --on-old-base",
+        )
+
+
+def describe_project(folder: str) -> str:
+    """A project's folder for people: '.' for the root."""
+    return folder or os.curdir
+
+
+def verified_log(data: bytes, *, genesis: str) -> State | ZoppError:
+    """Fold `data` without any cache; the error itself instead of an exception, for commands that report findings."""
+    try:
+        return log.fold(data, genesis=genesis)
+    except ZoppError as exc:
+        return exc
