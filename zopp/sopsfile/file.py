@@ -76,6 +76,8 @@ class SopsFile:
         values, pieces = scans.open_leaves(self.scan, aead, warnings)
         if check_mac:
             scans.check_mac(self.scan, aead, pieces)
+        if self._parsed is None:
+            return Tree([lines.tree_of(self.scan.leaves, values)], warnings)
         stream = iter(values)
         return Tree([rebuild_document(document, stream, blocks.KEY) for document in self.parsed.documents], warnings)
 
