@@ -13,14 +13,14 @@ from typing import Any
 from zopp import _fast
 from zopp.errors import FormatError
 from zopp.sopsfile import cipher, mac, recipients, rekeying, scan as scans
-from zopp.sopsfile.cst import MAX_LEAVES, Map, Walk
+from zopp.sopsfile.cst import MAX_LEAVES, Walk
 from zopp.sopsfile.drafts import Draft
 from zopp.sopsfile.file import SopsFile, check_key, read_full
 from zopp.sopsfile.metadata import Entry
 from zopp.sopsfile.patching import Patcher, unsupported
 from zopp.sopsfile.rekeying import comment_edit
 from zopp.sopsfile.scan import COMMENT, SELECTED, Scan
-from zopp.sopsfile.sealing import Fresh, FreshComment, SealingWalk, Stash, piece
+from zopp.sopsfile.sealing import Fresh, SealingWalk, Stash, piece
 from zopp.sopsfile.selectors import Selector
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Tree, same
 
@@ -248,10 +248,11 @@ class _Session:
             raise unsupported()
         values, pieces = scans.open_leaves(new.scan, self.aead, [])
         scans.check_mac(new.scan, self.aead, pieces)
+        # What an empty container is beside its comments is layout; the values are what must be right.
         found = [
             (leaf[1], leaf[7], value)
             for leaf, value in zip(new.scan.leaves, values, strict=True)
-            if not leaf[0] & COMMENT
+            if not leaf[0] & COMMENT and not isinstance(value, (Mapping, Sequence))
         ]
         wanted: list[Any] = []
         for number, draft in enumerate(drafts):
@@ -275,26 +276,19 @@ def _collect(node: Any, present: set[int]) -> None:
 
 
 def _wanted(draft: Draft, node: Any, path: tuple[Any, ...], number: int, out: list[Any]) -> None:
-    """The leaves of a draft as (path, document, value), comments left out."""
-    if isinstance(node, Mapping) and node.items and not isinstance(node, Map):
-        kept = len(out)
+    """The values of a draft as (path, document, value), comments and empty containers left out."""
+    if isinstance(node, Mapping):
         for key, item in node.items:
             if isinstance(key, str) and not (key == "sops" and node is draft.root):
                 _wanted(draft, item, (*path, key), number, out)
-        if len(out) == kept and path:
-            out.append((path, number, Mapping()))
-    elif isinstance(node, Sequence) and node.items:
+    elif isinstance(node, Sequence):
         index = 0
         for item in node.items:
             if not draft.is_comment(item):
                 _wanted(draft, item, (*path, index), number, out)
                 index += 1
-        if not index:
-            out.append((path, number, Sequence()))
-    elif isinstance(node, (Mapping, Sequence)) and id(node) not in draft.values:
-        out.append((path, number, Mapping() if isinstance(node, Mapping) else Sequence()))
-    elif not isinstance(node, FreshComment):
-        out.append((path, number, draft.plain(node)))
+    elif not isinstance(value := draft.plain(node), (Mapping, Sequence)):
+        out.append((path, number, value))
 
 
 def _merged(edits: list[_Edit]) -> list[_Edit]:

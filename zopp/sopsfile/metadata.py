@@ -260,6 +260,9 @@ def _yaml_scalar(value: "Any", quoted: bool) -> str:
 
 def quote(text: str, ascii_only: bool = False) -> str:
     """`text` as a JSON string with Go's escapes, which is a YAML double-quoted scalar too."""
+    if text.isascii() and text.isprintable() and not ('"' in text or "\\" in text or "<" in text):
+        if ascii_only or not (">" in text or "&" in text):
+            return f'"{text}"'
     out = []
     for char in text:
         code = ord(char)

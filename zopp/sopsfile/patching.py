@@ -37,6 +37,11 @@ def deep_end(node: Any) -> int:
     return int(node.end)
 
 
+def holds_values(node: Any) -> bool:
+    """Whether a container holds anything but comments."""
+    return any(not isinstance(item[0] if isinstance(item, tuple) else item, Comment) for item in node.items)
+
+
 class Patcher:
     """Collects the edits of one document's draft."""
 
@@ -79,7 +84,7 @@ class Patcher:
         old: Any = origin.items[at]
         old = (old[0] if isinstance(old[0], Comment) else old[1]) if isinstance(old, tuple) else old
         if isinstance(node, (DraftMap, DraftSeq)) and node.origin is old:
-            if any(not isinstance(part[0] if isinstance(part, tuple) else part, Comment) for part in node.items):
+            if holds_values(node) or not holds_values(old):
                 self.container(node, level + 1)
                 return
             node = Fresh(Mapping() if isinstance(node, DraftMap) else Sequence())

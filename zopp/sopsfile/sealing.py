@@ -57,7 +57,7 @@ def fresh(node: Any) -> Any:
                 raise FormatError("a key stands twice in one mapping", code="duplicate_key")
             seen.add(_key(key))
             made.items.append((key, fresh(item)))
-        return made if seen else Fresh(Mapping())
+        return made if made.items else Fresh(Mapping())
     if isinstance(node, Sequence):
         items: list[Any] = []
         for item in node.items:
@@ -65,7 +65,7 @@ def fresh(node: Any) -> Any:
                 items += comment_lines(item.text)
             else:
                 items.append(fresh(item))
-        return Sequence(items) if any(not isinstance(item, Comment) for item in items) else Fresh(Sequence())
+        return Sequence(items) if items else Fresh(Sequence())
     if node is not None and not isinstance(node, (str, bool, int, float, bytes, Timestamp)):
         raise FormatError("a value has a type that a sops file cannot hold", code="value_type")
     if isinstance(node, bytes):

@@ -17,7 +17,12 @@ from zopp.sopsfile.cst import Map, Parsed, PlacedComment, Scalar, Seq
 from zopp.sopsfile.scan import MAX_DEPTH
 from zopp.sopsfile.tree import Timestamp
 
-_Parser: Any = getattr(yaml, "CParser", None)
+try:
+    from yaml.cyaml import CParser as _CParser
+
+    _Parser: Any = _CParser
+except ImportError:  # PyYAML built without libyaml
+    _Parser = None
 _TAG = "tag:yaml.org,2002:"
 _BREAKS = "\n\r\x85\u2028\u2029"
 
@@ -124,7 +129,10 @@ class _Builder:
                 self.last = None
             elif kind is yaml.DocumentEndEvent:
                 self.document(event)
-            self.pos = max(self.pos, event.end_mark.index)
+            opens = kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent
+            # Between an anchor and the block that it names there may be comments.
+            width = 0 if opens and not event.flow_style else event.end_mark.index - start
+            self.pos = max(self.pos, start + width)
             if kind is yaml.ScalarEvent or kind is yaml.AliasEvent or event.end_mark.index > start:
                 self.content = self.pos
         if not self.documents:
@@ -290,7 +298,7 @@ class _Builder:
     def behind_value(self, comment: PlacedComment) -> None:
         assert self.last is not None
         container, index = self.last
-        if container.flow:
+        if container.flow and (index < 0 or isinstance(container, Map)):
             self.front(container, comment)
         else:
             self.insert(container, index, comment)

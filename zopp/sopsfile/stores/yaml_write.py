@@ -49,11 +49,14 @@ def entry_lines(key: str, value: Any, column: int, unit: int) -> list[str]:
     """The lines of one key and its value."""
     pad = " " * column
     name = key_text(key)
+    if only_comments(value):
+        return _hollow_lines(f"{pad}{name}: ", value, column, _next(column, unit))
     if isinstance(value, Mapping) and value.items:
         return [f"{pad}{name}:", *mapping_lines(value, _next(column, unit), unit)]
     if isinstance(value, Sequence) and value.items:
         return [f"{pad}{name}:", *sequence_lines(value, _next(column, unit), unit)]
-    return scalar_lines(f"{pad}{name}: ", value, _next(column, unit), False)
+    deeper = _next(column, unit)
+    return scalar_lines(f"{pad}{name}: ", value, deeper, deeper - column != INDENT)
 
 
 def sequence_lines(node: Sequence, column: int, unit: int) -> list[str]:
@@ -63,22 +66,36 @@ def sequence_lines(node: Sequence, column: int, unit: int) -> list[str]:
     for item in node.items:
         if isinstance(item, Comment):
             lines.append(f"{pad}#{item.text}")
+        elif only_comments(item):
+            lines += _hollow_lines(f"{pad}- ", item, column, column + 2)
         elif isinstance(item, (Mapping, Sequence)) and item.items:
             if isinstance(item, Mapping):
                 inner = mapping_lines(item, column + 2, unit)
             else:
                 inner = sequence_lines(item, column + 2, unit)
             # Comments that open an item cannot follow its dash; sops writes them above it, into the list.
-            first = next((at for at, line in enumerate(inner) if not line.lstrip().startswith("#")), len(inner))
+            first = next(at for at, line in enumerate(inner) if not line.lstrip().startswith("#"))
             lines += [pad + line.lstrip() for line in inner[:first]]
-            if first == len(inner):
-                lines.append(f"{pad}- {{}}" if isinstance(item, Mapping) else f"{pad}- []")
-                continue
             lines.append(f"{pad}- {inner[first][column + 2 :]}")
             lines += inner[first + 1 :]
         else:
             lines += scalar_lines(f"{pad}- ", item, column + 2, True)
     return lines
+
+
+def only_comments(node: Any) -> bool:
+    """Whether a container holds comments and nothing else."""
+    if isinstance(node, Mapping):
+        return bool(node.items) and not node.keys()
+    return isinstance(node, Sequence) and bool(node.items) and not node.nodes()
+
+
+def _hollow_lines(head: str, node: Any, column: int, deeper: int) -> list[str]:
+    """A container that holds comments only: block style would read back as null."""
+    if isinstance(node, Mapping):
+        inner = [f"{' ' * deeper}#{key.text}" for key, _ in node.items]
+        return [head + "{", *inner, " " * column + "}"]
+    return [head + "[]", *(f"{' ' * column}#{item.text}" for item in node.items)]
 
 
 def key_text(key: str) -> str:
@@ -90,10 +107,11 @@ def key_text(key: str) -> str:
     return _one_line(key)
 
 
-def scalar_lines(head: str, value: Any, column: int, in_list: bool) -> list[str]:
-    """`head` and the scalar; the lines of literal text stand at `column`."""
+def scalar_lines(head: str, value: Any, column: int, uneven: bool) -> list[str]:
+    """`head` and the scalar; the lines of literal text stand at `column`. `uneven`: that is not INDENT deeper than the
+    parent, so that an indentation indicator (which sops always writes as 4) would be false."""
     if isinstance(value, str) and "\n" in value:
-        literal = _literal(value, in_list)
+        literal = _literal(value, uneven)
         if literal is None:
             return [head + double(value)]
         pad = " " * column
@@ -101,7 +119,7 @@ def scalar_lines(head: str, value: Any, column: int, in_list: bool) -> list[str]
     return [head + scalar_text(value)]
 
 
-def _literal(text: str, in_list: bool) -> tuple[str, list[str]] | None:
+def _literal(text: str, uneven: bool) -> tuple[str, list[str]] | None:
     """(header, lines) of a literal scalar, or None where it would not read back everywhere."""
     for char in text:
         code = ord(char)
@@ -117,7 +135,7 @@ def _literal(text: str, in_list: bool) -> tuple[str, list[str]] | None:
         return None
     indicator = ""
     if text[0] in " \n":
-        if in_list:
+        if uneven:
             return None
         indicator = str(INDENT)
     trailing = len(text) - len(body)
