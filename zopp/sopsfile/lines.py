@@ -210,12 +210,19 @@ def tree_of(leaves: "list[Leaf]", values: "list[Any]") -> Mapping:
         else:
             parent.items.append(head if isinstance(head, Comment) else value)
 
-    for leaf, value in zip(leaves, values, strict=True):
+    after: "tuple[Any, ...]" = ()
+    # From the end, so that each comment knows the leaf that follows it: a list may hold comments and nothing else.
+    followers: "list[tuple[Any, ...]]" = []
+    for leaf in reversed(leaves):
+        followers.append(after)
+        if not leaf[0] & COMMENT:
+            after = leaf[1]
+    for leaf, value, follower in zip(leaves, values, reversed(followers), strict=True):
         path = leaf[1]
         if not leaf[0] & COMMENT:
             put(container(path[:-1], path[-1]), path[-1], value)
-        elif path in places:
-            put(places[path], value, None)
+        elif path in places or follower[: len(path)] != path or len(follower) == len(path):
+            put(container(path, 0), value, None)
         else:
             waiting.setdefault(path, []).append(value)
     return root

@@ -62,7 +62,9 @@ def float_text(value: float) -> str:
 
     if value != value or value in (float("inf"), float("-inf")):
         raise FormatError("JSON cannot hold this number", code="value_type")
-    if value == 0 or 1e-6 <= abs(value) < 1e21:
+    if value == 0:
+        return "-0.0" if str(value)[0] == "-" else "0"
+    if 1e-6 <= abs(value) < 1e21:
         return plain_text(value)
     mantissa, _, exponent = repr(value).partition("e")
     mantissa = mantissa.removesuffix(".0")

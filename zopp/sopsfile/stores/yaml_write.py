@@ -194,7 +194,8 @@ def double(text: str) -> str:
 
 
 def float_text(value: float) -> str:
-    """Go's shortest `%g`: an exponent below 1e-4 and from 1e6."""
+    """Go's shortest `%g`: an exponent below 1e-4 and from 1e6. Negative zero keeps a fraction, without which it would
+    read back as the integer 0 and break the MAC (as it does in sops)."""
     text = repr(value)
     if text in ("inf", "-inf", "nan"):
         return {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}[text]
@@ -204,7 +205,7 @@ def float_text(value: float) -> str:
     fraction = "" if fraction == "0" else fraction
     digits = (whole + fraction).lstrip("0")
     if not digits:
-        return sign + "0"
+        return "-0.0" if sign else "0"
     # The decimal exponent of the first significant digit.
     point = int(exponent or 0) + (len(whole) if whole != "0" else -(len(fraction) - len(fraction.lstrip("0")))) - 1
     digits = digits.rstrip("0") or "0"
