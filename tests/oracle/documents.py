@@ -129,7 +129,9 @@ def yaml_documents() -> list[tuple[tuple[str, str] | None, str]]:
     made: list[tuple[tuple[str, str] | None, str]] = []
     for part in chunks(SCALARS, 4):
         top = "".join(f"k{at}: {text}\n" for at, text in enumerate(part))
-        clear = "".join(f"c{at}_unencrypted: {text}\n" for at, text in enumerate(part))
+        # In the clear sops turns "\tx\ny" into null (spec 6.5a), and with mac_only_encrypted its MAC does not notice.
+        kept = [text for text in part if text != '"\\tx\\ny"']
+        clear = "".join(f"c{at}_unencrypted: {text}\n" for at, text in enumerate(kept))
         rows = "l:\n" + "".join(f"- {text}\n- m{at}: {text}\n" for at, text in enumerate(part))
         inner = "m:\n" + "".join(f"  k{at}: {text}\n" for at, text in enumerate(part))
         made += [(None, top + clear), (None, rows + inner)]
@@ -163,7 +165,13 @@ def json_documents() -> list[tuple[tuple[str, str] | None, str]]:
     made: list[tuple[tuple[str, str] | None, str]] = []
     for at in range(0, len(values), 2):
         pair = values[at : at + 2]
-        document = {"k": pair[0], "l": [*pair, {"m": pair[-1]}], "m": {"n": pair[-1]}, "c_unencrypted": pair, "s": 2**53 + 1}
+        document = {
+            "k": pair[0],
+            "l": [*pair, {"m": pair[-1]}],
+            "m": {"n": pair[-1]},
+            "c_unencrypted": pair,
+            "s": 2**53 + 1,
+        }
         made.append((None, json.dumps(document, ensure_ascii=at % 4 == 0)))
         made.append((("encrypted_regex", "^[ks]$"), json.dumps(document, indent=2)))
     body = json.dumps(

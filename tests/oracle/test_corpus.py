@@ -84,6 +84,11 @@ def untouched(before: bytes, after: bytes) -> list[bytes]:
     return [line for line in before.split(b"\n") if line not in kept]
 
 
+def whole(rows: list[Any]) -> list[Any]:
+    """Rows without the sign of zero, which sops does not print."""
+    return [(path, kind, b"0" if plain == b"-0" else plain) for path, kind, plain in rows]
+
+
 def opened_by_sops(sops: Oracle, data: bytes, suffix: str, wanted: list[Any]) -> Tree | None:
     """What sops makes of a file, which must be `wanted`. Where its YAML emitter is at fault (spec 6.5: text that starts
     with a tab, space or line break, or U+2028), its JSON output must be; then None."""
@@ -91,9 +96,9 @@ def opened_by_sops(sops: Oracle, data: bytes, suffix: str, wanted: list[Any]) ->
         shown = load_plain(sops.decrypt(data, suffix), suffix[1:])
     except FormatError:
         shown = None
-    if shown is not None and values(shown) == wanted:
+    if shown is not None and whole(values(shown)) == whole(wanted):
         return shown
-    assert any(row[2][:1] in (b"\t", b"\n", b" ") or row[2] == b"-0" or b"\xe2\x80\xa8" in row[2] for row in wanted)
+    assert any(row[2][:1] in (b"\t", b"\n", b" ") or b"\xe2\x80\xa8" in row[2] for row in wanted)
     assert values(load_plain(sops.decrypt(data, suffix, "--output-type", "json"), "json")) == wanted
     return None
 

@@ -204,7 +204,7 @@ class _Body:
         if not rest or rest[0] == " ":
             return False
         path = (*top.path, top.index)
-        if rest[:15] == "ENC[AES256_GCM," and " " not in rest:
+        if rest[:15] == "ENC[AES256_GCM," and rest[-1] == "]" and " " not in rest:
             kind = self.marks.selected[top.hit]
             aad = top.aad or ":"
             if kind and rest.endswith(",type:comment]"):
@@ -253,7 +253,7 @@ class _Body:
             self.leaves.append((kind, top.path, top.aad or ":", text, place, place + len(text), number, 0))
             rest = rest[: behind + 1]
         if rest[:15] == "ENC[AES256_GCM,":
-            if " " in rest or rest[-1] in ":":
+            if " " in rest or rest[-1] != "]":
                 return False
             found: "Any" = rest
         else:
