@@ -147,9 +147,9 @@ class Draft:
             return at
         begin = self._start(parent, at)
         line_start = self.text.rfind("\n", 0, begin) + 1
-        while at and isinstance(comment := _head(parent.items[at - 1]), Comment):
-            if isinstance(comment, PlacedComment):
-                if comment.inline:
+        while at and self.is_comment(comment := _head(parent.items[at - 1])):
+            if isinstance(comment, (PlacedComment, Scalar)):
+                if isinstance(comment, PlacedComment) and comment.inline:
                     if comment.start < line_start:
                         break  # it stands behind the value above
                     at -= 1

@@ -188,4 +188,3 @@ def _body(lines: "list[str]", marks: Marks) -> "list[Leaf] | None":
         else:
             leaves.append((kind, (*path, here), below or ":", value, start, start + len(rest), number, 0))
     return leaves if not stack and not comma else None
-

@@ -37,6 +37,33 @@ def deep_end(node: Any) -> int:
     return int(node.end)
 
 
+def as_stored(node: Any) -> Any:
+    """A draft as an emitter wants it, with every kept leaf as it stands in the file."""
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Fresh):
+        return node.stored
+    if isinstance(node, Mapping):
+        return Mapping(
+            [
+                (_stored_comment(key), None) if isinstance(key, Comment) else (key, as_stored(item))
+                for key, item in node.items
+            ]
+        )
+    rows = [_stored_comment(item) if isinstance(item, Comment) else as_stored(item) for item in node.items]
+    # An encrypted comment in a list is an ordinary item.
+    return Sequence(
+        [
+            new.text if isinstance(old, FreshComment) and old.sealed else new
+            for old, new in zip(node.items, rows, strict=True)
+        ]
+    )
+
+
+def _stored_comment(comment: Comment) -> Comment:
+    return Comment(comment.stored if isinstance(comment, FreshComment) else comment.text)
+
+
 def holds_values(node: Any) -> bool:
     """Whether a container holds anything but comments."""
     return any(not isinstance(item[0] if isinstance(item, tuple) else item, Comment) for item in node.items)
@@ -85,7 +112,13 @@ class Patcher:
         old = (old[0] if isinstance(old[0], Comment) else old[1]) if isinstance(old, tuple) else old
         if isinstance(node, (DraftMap, DraftSeq)) and node.origin is old:
             if holds_values(node) or not holds_values(old):
-                self.container(node, level + 1)
+                made = len(self.edits)
+                try:
+                    self.container(node, level + 1)
+                except FormatError:
+                    # Such as the first key of a list item, which shares its line with the dash: write the item anew.
+                    del self.edits[made:]
+                    self.rewrite(origin, at, old, as_stored(node), level)
                 return
             node = Fresh(Mapping() if isinstance(node, DraftMap) else Sequence())
             node.stored = node.value
@@ -176,6 +209,8 @@ class Patcher:
         if isinstance(node, FreshComment) or isinstance(old, PlacedComment):
             raise unsupported()
         stored = stored_tree(node)
+        if isinstance(node, (DraftMap, DraftSeq)):
+            raise unsupported()
         old_one_line = isinstance(old, Scalar) and "\n" not in self.text[old.start : old.end].rstrip("\n")
         new_one_line = isinstance(node, Fresh) and not (isinstance(stored, str) and "\n" in stored and not self.json)
         if isinstance(stored, str) and isinstance(old, Scalar) and old.value and stored.startswith("ENC["):
@@ -192,6 +227,13 @@ class Patcher:
                 self.edits.append((old.start, old.end, gap + new))
                 return
         self.replace_lines(origin, at, stored)
+
+    def rewrite(self, origin: Map | Seq, at: int, old: Any, stored: Any, level: int) -> None:
+        """Write one item anew from stored values; ciphertexts stay, layout and inline comments do not."""
+        if self.json or origin.flow:
+            self.edits.append((old.start, old.end, self.flow_text(stored, level + 1)))
+        else:
+            self.replace_lines(origin, at, stored)
 
     def replace_lines(self, origin: Map | Seq, at: int, stored: Any) -> None:
         end = self.end(origin, at)
@@ -257,7 +299,10 @@ class Patcher:
                 before = self.flow_end(origin, at - 1) if at else self.start(origin, at)
                 self.edits.append((before, self.flow_end(origin, at), ""))
         if not stays and runs:
-            raise unsupported()
+            new = [part for _, items in runs for item in items if (part := self.flow_item(item, level, gap))]
+            del self.edits[len(self.edits) - len(gone) :]
+            self.edits.append((self.start(origin, 0), self.flow_end(origin, count - 1), f",{gap}".join(new)))
+            return
         for before, items in runs:
             parts = [self.flow_item(item, level, gap) for item in items]
             parts = [part for part in parts if part]

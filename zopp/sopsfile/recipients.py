@@ -95,18 +95,22 @@ def _block_edits(scan: "Scan", block: "Block", wanted: "dict[str, Any]") -> "lis
         else:
             edits.append((field.start, field.end, _lines(scan, block, {name: value}, field.end)))
     # What is new takes the place of what goes, so that recipients stay where a reader expects them.
-    place = gone[0] if gone else None
-    last = list(added)[-1] if added else ""
-    for field in gone[1 if added else 0 :]:
+    place = gone[0] if gone and added else None
+    for field in gone[1 if place else 0 :]:
         edits.append(_removal(block, field))
-    for name, value in added.items():
-        if place is not None and name == ("key_groups" if "key_groups" in added else last):
-            if block.flow:
-                edits.append((place.start, place.end, _flow_pair(scan, block, name, value)))
-            else:
-                edits.append((place.start, place.end, _lines(scan, block, {name: value}, place.end)))
+    if place is not None:
+        # The old order has the threshold before the groups, the alphabetical one far behind them.
+        names = list(added) if next(iter(added)) == "shamir_threshold" else [name for name in added if name[0] in "ak"]
+        if not names:
+            names = list(added)
+        here = {name: added.pop(name) for name in names}
+        if block.flow:
+            pairs = [_flow_pair(scan, block, name, value) for name, value in here.items()]
+            edits.append((place.start, place.end, f",{_flow_gap(scan, block)}".join(pairs)))
         else:
-            edits.append(_insertion(scan, block, name, value))
+            edits.append((place.start, place.end, _lines(scan, block, here, place.end)))
+    for name, value in added.items():
+        edits.append(_insertion(scan, block, name, value))
     return _joined(edits)
 
 

@@ -214,6 +214,8 @@ class _Body:
                 top.index += 1
             self.leaves.append(leaf)
             return True
+        if rest[-15:].find(",type:comment]") >= 0:
+            return False  # a comment in some other dress
         top.index += 1
         if rest[:2] == "- ":
             self.stack.append(_Open(column + 2, path, top.aad, top.hit, True))
@@ -317,7 +319,13 @@ class _Block:
                 if body[-1:] != ":":
                     return None
                 head = body[:-1]
-            if not head.isidentifier() or not head.isascii() or head in plain or head in _NOT_KEYS or (colon and not rest):
+            if (
+                not head.isidentifier()
+                or not head.isascii()
+                or head in plain
+                or head in _NOT_KEYS
+                or (colon and not rest)
+            ):
                 return None
             key_at = (start + column, start + column + len(head))
             value_start = key_at[1] + 2

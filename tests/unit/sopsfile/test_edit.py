@@ -204,6 +204,11 @@ def pyyaml_layout(data: bytes) -> bytes:
     return yaml.safe_dump({"sops": value.pop("sops"), **value}, sort_keys=False).encode()
 
 
+def value_text(found: Any, key: str) -> bytes:
+    text: str = next(item.text for item in found.items() if item.path == (key,))
+    return text.encode()
+
+
 LAYOUTS = {
     "crlf": lambda data: data.replace(b"\n", b"\r\n"),
     "bom": lambda data: b"\xef\xbb\xbf" + data,
@@ -224,8 +229,9 @@ def test_other_clients_layouts(layout: str) -> None:
     data = LAYOUTS[layout](encrypted(VALUE))
     after = apply(data, "yaml", Put(("a",), "new"))
     assert plain(after) == {**VALUE, "a": "new"}
-    assert after[: len(data) // 50] == data[: len(data) // 50]
-    assert abs(len(after) - len(data)) <= 4
+    old, new = read(data, "yaml"), read(after, "yaml")
+    expected = data.replace(NOW.encode(), LATER.encode()).replace(old.metadata.mac.encode(), new.metadata.mac.encode())
+    assert after == expected.replace(value_text(old, "a"), value_text(new, "a"))
     grown = apply(data, "yaml", Put(("k",), "v"), Put(("m", "n"), "w"), Drop(("l", 1)), Drop(("z",)))
     wanted = {**VALUE, "k": "v", "m": {**VALUE["m"], "n": "w"}, "l": ["p", "u"]}  # type: ignore[dict-item]
     del wanted["z"]
@@ -249,9 +255,10 @@ def test_json_layouts(layout: str) -> None:
     wanted = {**VALUE, "a": "new", "k": {"n": ["v"]}, "l": VALUE["l"][1:], "m": {"x": "1"}}  # type: ignore[index]
     del wanted["z"]
     assert plain(after, "json") == wanted
-    assert json.dumps(json.loads(after), **options).encode() == after
+    exact = layout != "spaced on one line"
+    assert not exact or json.dumps(json.loads(after), **options).encode() == after
     moved = replace_groups(read(after, "json"), GROUPED, threshold=2)
-    assert json.dumps(json.loads(moved), **options).encode() == moved
+    assert not exact or json.dumps(json.loads(moved), **options).encode() == moved
     assert read(moved, "json").metadata.groups == GROUPED
     assert plain(replace_groups(read(moved, "json"), FLAT), "json") == wanted
 
@@ -415,8 +422,8 @@ def test_several_documents() -> None:
 
 
 def test_aliases_cannot_be_patched() -> None:
-    data = encrypted({"a": "x", "b_unencrypted": "y"}).replace(
-        b"b_unencrypted: y", b"b_unencrypted: &n y\nc_unencrypted: *n"
+    data = encrypted({"a": "x", "b_unencrypted": "yy"}).replace(
+        b"b_unencrypted: yy", b"b_unencrypted: &n yy\nc_unencrypted: *n"
     )
     with pytest.raises((FormatError, IntegrityError)):
         apply(data, "yaml", Put(("a",), "z"))

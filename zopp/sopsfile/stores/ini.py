@@ -107,7 +107,9 @@ class _Reader:
         return line[:at].rstrip(), line[at + 1 :].strip()
 
     def value(self, key: str, value: str, start: int, number: int) -> None:
-        if (value[:1] == "`" and value[-1:] == "`" and len(value) > 1) or (value[:1] in ('"', "'") and value[-1:] == value[0] and len(value) > 1):
+        if (value[:1] == "`" and value[-1:] == "`" and len(value) > 1) or (
+            value[:1] in ('"', "'") and value[-1:] == value[0] and len(value) > 1
+        ):
             value = value[1:-1]
         if self.in_metadata:
             self.flat.append((key, value.replace("\\n", "\n")))
