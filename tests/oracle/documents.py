@@ -3,75 +3,77 @@
 import json
 
 # Spec 6.1, every row, and what an emitter must quote (6.5). Each is the text of one YAML value.
-SCALARS = (
-    """~ null Null NULL nULL true True TRUE tRUE false FALSE y n yes no on off Y Off +1 -5 0 -0 -0x10 0X1f 0b101 -0b11
-0o17 0O17 017 0_7 1__0 1_ 0x_f 0x 0o8 _1 1. .5 +.5 1e3 1_0.5 08 09.5 .inf -.Inf +.INF .nan .NaN .iNF -0.0 1e400 Infinity nan
-1e 1e+ 1:30 190:20:30 0.1.2 + . .. = 1e21 1e22 1e-7 100000 1000000 1234567.5 0.0001 0.00001 1.0 5e-324 9223372036854775807
+_WORDS = """~ null Null NULL nULL true True TRUE tRUE false FALSE y n yes no on off Y Off +1 -5 0
+-0 -0x10 0X1f 0b101 -0b11
+0o17 0O17 017 0_7 1__0 1_ 0x_f 0x 0o8 _1 1. .5 +.5 1e3 1_0.5 08 09.5 .inf -.Inf +.INF .nan .NaN
+.iNF -0.0 1e400 Infinity nan
+1e 1e+ 1:30 190:20:30 0.1.2 + . .. = 1e21 1e22 1e-7 100000 1000000 1234567.5 0.0001 0.00001 1.0
+5e-324 9223372036854775807
 -9223372036854775808 123456789012345678901234567890 0x1ffffffffffffffffff 2024-01-01 2024-1-1 2024-01-01T00:00:00Z
 2024-01-01t1:2:3+02:00 2024-01-01T00:00:00 2024-01-01T00:00:00+0100 2024-01-01T00:00:00.123456789012Z 2024-02-30
-2024-01-01T00:00:60Z 2024-01-01T24:00:00Z a#b a,b a] -a ?x :x ~a é a'b a:b 1a ._5""".split()
-    + [
-        "2024-01-01 00:00:00",
-        "2024-01-01 1:2:3.5",
-        "2024-01-01 00:00:00 +02:00",
-        "2024-01-01 00:00",
-        "-- x",
-        "a - b",
-        "!!str 5",
-        '!!int "5"',
-        "!!float 5",
-        '!!bool "true"',
-        '!!timestamp "2001-01-01"',
-        '!!null ""',
-        "!!binary aGVsbG8=",
-        "!!binary gIGC",
-        "! 5",
-        "!foo 5",
-        '"1"',
-        '"null"',
-        '"~"',
-        '"yes"',
-        '"1:30"',
-        '"2024-01-01"',
-        '""',
-        '" x"',
-        '"x "',
-        '"a: b"',
-        '"a:"',
-        '"- a"',
-        '"-"',
-        '"?"',
-        '"#a"',
-        '"*a"',
-        '"&a"',
-        '"!"',
-        '"%a"',
-        '"@a"',
-        '"[a"',
-        '"{a"',
-        '",a"',
-        '"|a"',
-        '"\'a"',
-        '"---"',
-        '"..."',
-        '"a\\tb"',
-        '"\\tx\\ny"',
-        '"a\\nb"',
-        '"a\\nb\\n"',
-        '"a\\n\\n"',
-        '" a\\nb"',
-        '"\\na"',
-        '"a \\nb"',
-        '" #\\n"',
-        '"\\U0001F600"',
-        '"\\N"',
-        '"\\uFEFF"',
-        '"\\u2028"',
-        '"\\x7f"',
-        '"a\\rb"',
-        '"ENC[AES256_GCM,data:YQ==,iv:YQ==,tag:YQ==,type:str]"',
-    ]
-)
+2024-01-01T00:00:60Z 2024-01-01T24:00:00Z a#b a,b a] -a ?x :x ~a é a'b a:b 1a ._5"""
+SCALARS = [
+    *_WORDS.split(),
+    "2024-01-01 00:00:00",
+    "2024-01-01 1:2:3.5",
+    "2024-01-01 00:00:00 +02:00",
+    "2024-01-01 00:00",
+    "-- x",
+    "a - b",
+    "!!str 5",
+    '!!int "5"',
+    "!!float 5",
+    '!!bool "true"',
+    '!!timestamp "2001-01-01"',
+    '!!null ""',
+    "!!binary aGVsbG8=",
+    "!!binary gIGC",
+    "! 5",
+    "!foo 5",
+    '"1"',
+    '"null"',
+    '"~"',
+    '"yes"',
+    '"1:30"',
+    '"2024-01-01"',
+    '""',
+    '" x"',
+    '"x "',
+    '"a: b"',
+    '"a:"',
+    '"- a"',
+    '"-"',
+    '"?"',
+    '"#a"',
+    '"*a"',
+    '"&a"',
+    '"!"',
+    '"%a"',
+    '"@a"',
+    '"[a"',
+    '"{a"',
+    '",a"',
+    '"|a"',
+    '"\'a"',
+    '"---"',
+    '"..."',
+    '"a\\tb"',
+    '"\\tx\\ny"',
+    '"a\\nb"',
+    '"a\\nb\\n"',
+    '"a\\n\\n"',
+    '" a\\nb"',
+    '"\\na"',
+    '"a \\nb"',
+    '" #\\n"',
+    '"\\U0001F600"',
+    '"\\N"',
+    '"\\uFEFF"',
+    '"\\u2028"',
+    '"\\x7f"',
+    '"a\\rb"',
+    '"ENC[AES256_GCM,data:YQ==,iv:YQ==,tag:YQ==,type:str]"',
+]
 
 # Spec 6.4, every row and its neighbours.
 COMMENTS = [
@@ -106,7 +108,8 @@ COMMENTS = [
 
 # Spec 5: (selector, document). A comment regex marks what follows the comment.
 _BODY = "# top\na: 1\nb_unencrypted: x\nmydata2:\n  # in\n  k: v\n  l: [1, y]\nm:\n  data: z\n  q: 2.5\n"
-_NOTED = "# top\na: 1\n# sops:enc\n# second\nb: 2\nc: 3\nd:\n  # sops:enc\n  # more\n  x: 1\n  y: [2, 3]\nl:\n- 1\n# sops:enc\n- 2\n- 3\n"
+_NOTED = "# top\na: 1\n# sops:enc\n# second\nb: 2\nc: 3\nd:\n  # sops:enc\n  # more\n  x: 1\n  y: [2, 3]\nl:\n- 1\n"
+_NOTED += "# sops:enc\n- 2\n- 3\n"
 SELECTORS: list[tuple[tuple[str, str] | None, str]] = [
     (None, _BODY),
     (("unencrypted_suffix", "_unencrypted"), _BODY),

@@ -12,10 +12,10 @@ from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError
-from zopp.sopsfile import cipher, mac, recipients, rekeying, scan as scans
+from zopp.sopsfile import cipher, lines, mac, recipients, rekeying, scan as scans
 from zopp.sopsfile.cst import MAX_LEAVES, Walk
 from zopp.sopsfile.drafts import Draft
-from zopp.sopsfile.file import SopsFile, check_key, read_full
+from zopp.sopsfile.file import SopsFile, check_key
 from zopp.sopsfile.metadata import Entry
 from zopp.sopsfile.patching import Patcher, unsupported
 from zopp.sopsfile.rekeying import comment_edit
@@ -66,6 +66,11 @@ def edit(
     value that the selector would leave in the clear (unless `allow_clear`), `unsupported_layout` where the text cannot
     be patched. NotFound: a path to drop, or a list index. UsageError: an impossible path."""
 
+    changes = list(changes)
+    quick = _one_text(file, data_key, changes, lastmodified, iv) if file.is_lean else None
+    if quick is not None:
+        return quick
+
     def apply(drafts: list[Draft]) -> None:
         for change in changes:
             if isinstance(change, Put):
@@ -74,6 +79,20 @@ def edit(
                 drafts[0].drop(tuple(change.path))
 
     return _Session(file, data_key, iv).run(apply, lastmodified, allow_clear)
+
+
+def _one_text(
+    file: SopsFile, data_key: bytes, changes: list[Put | Drop], lastmodified: str, iv: Callable[[int], bytes]
+) -> bytes | None:
+    """What most edits are, one text replaced or one key added at the top, without a tree; None if it is something else."""
+    if len(changes) != 1 or not isinstance(changes[0], Put) or not isinstance(changes[0].value, str):
+        return None
+    put = changes[0]
+    path = tuple(put.path)
+    found = lines.replace(file.scan, data_key, path, put.value, lastmodified, iv)
+    if found is None and len(path) == 1 and isinstance(path[0], str):
+        found = lines.insert(file.scan, data_key, path[0], put.value, lastmodified, put.note, iv)
+    return found
 
 
 def replace_tree(
@@ -107,7 +126,8 @@ def rotate(
     lastmodified: str,
     iv: Callable[[int], bytes] = os.urandom,
 ) -> bytes:
-    """Every encrypted value under `new_key`, with new IVs, for `groups` (wrapped for the new key already); the layout is
+    """Every encrypted value under `new_key`, with new IVs, for `groups` (wrapped for the new key already); the
+    layout is
     kept. IntegrityError if a value or the MAC does not hold under `old_key`; FormatError `foreign_keys`, `same_key`."""
     return rekeying.rotate(file.scan, old_key, new_key, groups, threshold, lastmodified, iv)
 
@@ -240,18 +260,18 @@ class _Session:
     def check(self, data: bytes, drafts: list[Draft]) -> None:
         """FormatError unless the edited file opens to what the drafts hold, MAC included, under the same metadata."""
         scan = self.scan
-        new = read_full(data, scan.fmt, strict=False)
+        new = rekeying.reread(data, scan.fmt)
         made, meta = new.metadata, scan.metadata
         if (made.groups, made.threshold, made.selector, made.version, made.foreign, made.unknown) != (
             meta.groups, meta.threshold, meta.selector, meta.version, meta.foreign, meta.unknown,
         ):  # fmt: skip
             raise unsupported()
-        values, pieces = scans.open_leaves(new.scan, self.aead, [])
-        scans.check_mac(new.scan, self.aead, pieces)
+        values, pieces = scans.open_leaves(new, self.aead, [])
+        scans.check_mac(new, self.aead, pieces)
         # What an empty container is beside its comments is layout; the values are what must be right.
         found = [
             (leaf[1], leaf[7], value)
-            for leaf, value in zip(new.scan.leaves, values, strict=True)
+            for leaf, value in zip(new.leaves, values, strict=True)
             if not leaf[0] & COMMENT and not isinstance(value, (Mapping, Sequence))
         ]
         wanted: list[Any] = []

@@ -77,7 +77,8 @@ class Seq(Sequence):
 
 
 class Parsed:
-    """Documents of a file; `aliases` says that some node stands in several places, `duplicates` the lines of repeated keys."""
+    """Documents of a file; `aliases` says that some node stands in several places, `duplicates` the lines of
+    repeated keys."""
 
     __slots__ = ("aliases", "documents", "duplicates")
 

@@ -17,7 +17,8 @@ _READ = ("yaml", "json", "binary", "dotenv", "ini")
 
 
 class Item:
-    """One leaf as it stands in the file: `text` is the `ENC[…]` or the clear scalar's text, `document` counts from 0."""
+    """One leaf as it stands in the file: `text` is the `ENC[…]` or the clear scalar's text, `document` counts from
+    0."""
 
     __slots__ = ("document", "encrypted", "line", "path", "text")
 
@@ -48,6 +49,11 @@ class SopsFile:
     @property
     def metadata(self) -> Metadata:
         return self.scan.metadata
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether the line reader read it and no placed tree has been made."""
+        return self._parsed is None
 
     @property
     def parsed(self) -> Parsed:
@@ -258,7 +264,7 @@ def _reads_back(old: Any, new: Any) -> bool:
         olds, news = old.nodes(), new.nodes()
         return len(olds) == len(news) and all(map(_reads_back, olds, news))
     if isinstance(old, float) and isinstance(new, (int, float)):
-        return old == new or old != old
+        return bool(old == new or old != old)
     if isinstance(old, Timestamp):
-        return old == new or old.text == new
+        return bool(old == new or old.text == new)
     return type(old) is type(new) and bool(old == new)

@@ -1,8 +1,8 @@
 """The strict line reader: sops-shaped YAML and JSON to a `Scan` without a parser. Lean.
 
-`scan` answers only where it is certain to agree with the full parser, in what it reads and in what it refuses (a property
-test holds it to that); anything else is None, 'ask the parser'. On top of a scan stand the three things that a command
-on its fast path needs: open every value, replace one text, add one key.
+`scan` answers only where it is certain to agree with the full parser, in what it reads and in what it refuses (a
+property test holds it to that); anything else is None, 'ask the parser'. On top of a scan stand the three things
+that a command on its fast path needs: open every value, replace one text, add one key.
 """
 
 from os import urandom
@@ -24,21 +24,20 @@ if TYPE_CHECKING:
 
 def scan(data: bytes, fmt: str) -> "Scan | None":
     """The Scan of a sops-shaped file that a strict reader would accept, or None: ask the full parser."""
-    if fmt == "yaml":
-        from zopp.sopsfile import yaml_lines as reader
-    elif fmt in ("json", "binary"):
-        from zopp.sopsfile import json_lines as reader
-    else:
-        return None
     try:
         text = data.decode()
-    except UnicodeDecodeError:
-        return None
-    try:
-        return reader.scan(text, fmt)
-    except FormatError:
+        if fmt == "yaml":
+            from zopp.sopsfile import yaml_lines
+
+            return yaml_lines.scan(text, fmt)
+        if fmt in ("json", "binary"):
+            from zopp.sopsfile import json_lines
+
+            return json_lines.scan(text, fmt)
+    except (UnicodeDecodeError, FormatError):
         # Whatever is wrong, the full parser words it.
         return None
+    return None
 
 
 class Marks:
@@ -60,8 +59,8 @@ class Marks:
 
 
 def decrypt(found: Scan, data_key: bytes) -> "list[tuple[tuple[Any, ...], Any]]":
-    """Every leaf a user can name as (path, value), in document order, after every GCM tag and the MAC have been checked.
-    IntegrityError if one does not hold."""
+    """Every leaf a user can name as (path, value), in document order, after every GCM tag and the MAC have been
+    checked. IntegrityError if one does not hold."""
     _, values, _ = _opened(found, data_key)
     return [(leaf[1], value) for leaf, value in zip(found.leaves, values, strict=True) if not leaf[0] & COMMENT]
 
@@ -83,8 +82,9 @@ def replace(
     lastmodified: str,
     iv: "Callable[[int], bytes]" = urandom,
 ) -> "bytes | None":
-    """The file with another text at `path`, where an encrypted text stands now; the same text gives the same bytes.
-    None if that is not the case (ask `edit`). Everything is checked before, and the result is read back and compared."""
+    """The file with another text at `path`, where an encrypted text stands now; the same text gives the same
+    bytes. None if that is not the case (ask `edit`). Everything is checked before, and the result is read back and
+    compared."""
     if found.documents != 1 or not new_value or not isinstance(new_value, str):
         return None
     at = next((i for i, leaf in enumerate(found.leaves) if leaf[1] == path and not leaf[0] & COMMENT), -1)

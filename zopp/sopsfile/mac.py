@@ -24,7 +24,8 @@ def digest(pieces: "Iterable[bytes]", only_encrypted: bool = False) -> str:
 
 
 def stamp_aad(lastmodified: str) -> bytes:
-    """`lastmodified` as the MAC's additional data: RFC 3339 in whole seconds, offset kept. FormatError if it is no time."""
+    """`lastmodified` as the MAC's additional data: RFC 3339 in whole seconds, offset kept. FormatError if it is no
+    time."""
     try:
         text = cipher.rfc3339(lastmodified)
     except ValueError:

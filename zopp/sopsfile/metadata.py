@@ -38,13 +38,15 @@ class Entry:
 
 
 class Metadata:
-    """A parsed `sops` block. `groups` holds one tuple of entries per key group; `flat` says that the file has no groups.
+    """A parsed `sops` block. `groups` holds one tuple of entries per key group; `flat` says that the file has no
+    groups.
 
     `foreign`: (group index, key type, entries as plain values) of other key types. `unknown`: names of fields that sops
     does not know (`age[].name` for those of an entry). `mac` is the ENC text, `lastmodified` the text as it stands."""
 
     __slots__ = (
-        "flat", "foreign", "groups", "lastmodified", "mac", "mixed", "plain", "selector", "threshold", "unknown", "version",
+        "flat", "foreign", "groups", "lastmodified", "mac", "mixed", "plain", "selector",
+        "threshold", "unknown", "version",
     )  # fmt: skip
 
     def __init__(self, plain: "dict[str, Any]") -> None:
@@ -260,9 +262,8 @@ def _yaml_scalar(value: "Any", quoted: bool) -> str:
 
 def quote(text: str, ascii_only: bool = False) -> str:
     """`text` as a JSON string with Go's escapes, which is a YAML double-quoted scalar too."""
-    if text.isascii() and text.isprintable() and not ('"' in text or "\\" in text or "<" in text):
-        if ascii_only or not (">" in text or "&" in text):
-            return f'"{text}"'
+    if text.isascii() and text.isprintable() and not any(char in text for char in '"\\<>&'):
+        return f'"{text}"'
     out = []
     for char in text:
         code = ord(char)

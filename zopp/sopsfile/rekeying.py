@@ -48,7 +48,8 @@ def check_groups(new: Scan, groups: "Groups", threshold: "int | None") -> None:
 def replace_groups(scan: Scan, groups: "Groups", threshold: "int | None") -> bytes:
     """The file with other recipients. Values, MAC, time, version and entries of other key types stay byte for byte.
 
-    The caller must have wrapped the file's own data key (or shares of it) for exactly these; that is not checked here."""
+    The caller must have wrapped the file's own data key (or shares of it) for exactly these; that is not checked
+    here."""
     recipients.check_writable(scan)
     data = scan.encode(scans.splice(scan.text, recipients.group_edits(scan, groups, threshold)))
     new = reread(data, scan.fmt)

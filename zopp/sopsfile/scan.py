@@ -2,7 +2,8 @@
 
 A leaf is a tuple `(kind, path, aad, value, start, end, line, document)`:
 kind        bit SELECTED: the selector says it is encrypted; bit COMMENT: a comment (its path is its container's)
-value       SELECTED: the text as it stands (`ENC[…]`, or "" ), else the typed clear value; comments: the text after `#`.
+value       SELECTED: the text as it stands (`ENC[…]`, or "" ), else the typed clear value; comments: the text after
+`#`.
             None, an empty Mapping or an empty Sequence are kept as such and never encrypted
 start, end  character offsets of the scalar with its quotes, or of a comment's text
 """
@@ -24,7 +25,8 @@ MAX_DEPTH = 100
 
 
 class Field:
-    """One field of a `sops` block: `start`-`end` is the whole (block style: whole lines), then its key and its value."""
+    """One field of a `sops` block: `start`-`end` is the whole (block style: whole lines), then its key and its
+    value."""
 
     __slots__ = ("end", "key_end", "key_start", "name", "start", "value_end", "value_start")
 

@@ -65,7 +65,8 @@ class Selector:
         return self._regex.search(text) is not None
 
     def selects(self, path: "tuple[object, ...]", comments: "tuple[str, ...] | list[str]" = ()) -> bool:
-        """Whether a leaf is encrypted. `path`: its keys and indices (a comment's: its container's). `comments`: the texts
+        """Whether a leaf is encrypted. `path`: its keys and indices (a comment's: its container's). `comments`: the
+        texts
         on the comment stack, without the leaf's own when it is a comment and the kind is `encrypted_comment_regex`."""
         parts = comments if self.by_comment else [part for part in path if isinstance(part, str)]
         found = any(map(self.matches, parts))

@@ -36,7 +36,8 @@ def _div(a: int, b: int) -> int:
 
 
 def split_key(data_key: bytes, n: int, threshold: int, rand: "Callable[[int], bytes]" = urandom) -> "list[bytes]":
-    """`n` shares of 33 bytes, any `threshold` of which give the 32-byte key back. FormatError unless 2 ≤ threshold ≤ n ≤ 255."""
+    """`n` shares of 33 bytes, any `threshold` of which give the 32-byte key back. FormatError unless 2 ≤ threshold ≤
+    n ≤ 255."""
     if len(data_key) != KEY_LENGTH:
         raise FormatError("a data key is 32 bytes", code="key_length")
     if not 2 <= threshold <= n <= 255:
@@ -56,8 +57,8 @@ def split_key(data_key: bytes, n: int, threshold: int, rand: "Callable[[int], by
 
 
 def join_key(shares: "list[bytes]") -> bytes:
-    """The 32-byte key from shares in any order; more than the threshold are fine. IntegrityError if they cannot be shares
-    of one key; too few shares of a higher threshold give a wrong key, which the values' tags show."""
+    """The 32-byte key from shares in any order; more than the threshold are fine. IntegrityError if they cannot be
+    shares of one key; too few shares of a higher threshold give a wrong key, which the values' tags show."""
     points = [share[-1] for share in shares if len(share) == KEY_LENGTH + 1]
     if len(points) != len(shares) or len(points) < 2 or len(set(points)) != len(points) or 0 in points:
         raise IntegrityError("the shares do not belong to one key", code="bad_shares")

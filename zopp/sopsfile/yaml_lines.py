@@ -166,7 +166,7 @@ class _Body:
         """Give the comments at the columns of `owners` (deepest first) to them; what is left waits."""
         for owner in owners:
             while self.comments and self.comments[0][0] == owner.column:
-                column, start, text, line = self.comments.pop(0)
+                _, start, text, line = self.comments.pop(0)
                 kind = COMMENT | self.marks.selected[owner.hit]
                 aad = owner.aad or ":"
                 self.leaves.append((kind, owner.path, aad, text, start, start + len(text), line, 0))

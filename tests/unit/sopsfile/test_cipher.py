@@ -122,7 +122,7 @@ def test_lenient_spellings(kind: str, plain: bytes, value: object) -> None:
     ("kind", "plain"),
     [
         ("int", b"9223372036854775808"), ("int", b"5.0"), ("int", b""), ("int", b"1_0"), ("bool", b"yes"),
-        ("float", b"1_0"), ("float", b"x"), ("float", b"1e999"), ("time", b"2024-01-01"), ("time", b"2024-02-30T00:00:00Z"),
+        ("float", b"1_0"), ("float", b"x"), ("float", b"1e999"), ("time", b"2024-01-01"), ("time", b"2024-02-30T00:00:00Z"),  # noqa: E501
         ("time", b"2024-01-01T00:00:60Z"), ("other", b"x"), ("comment", b"\xff"),
     ],
 )  # fmt: skip
@@ -137,7 +137,7 @@ def test_other_iv_lengths_are_read(length: int) -> None:
     sealed = AEAD.encrypt(nonce, b"x", b"a:")
     from base64 import b64encode as b64
 
-    text = f"ENC[AES256_GCM,data:{b64(sealed[:-16]).decode()},iv:{b64(nonce).decode()},tag:{b64(sealed[-16:]).decode()},type:str]"
+    text = f"ENC[AES256_GCM,data:{b64(sealed[:-16]).decode()},iv:{b64(nonce).decode()},tag:{b64(sealed[-16:]).decode()},type:str]"  # noqa: E501
     assert cipher.open_text(AEAD, text + "ignored", b"a:") == ("str", b"x")
     with pytest.raises(IntegrityError):
         cipher.open_text(AEAD, "x" + text, b"a:")

@@ -104,7 +104,7 @@ def test_equal_value_is_no_change(fmt: str) -> None:
 def test_new_key_goes_to_the_end_before_sops() -> None:
     data = encrypted(load_plain(YAML, "yaml"))
     after = apply(data, "yaml", Put(("new",), "v", note="why\nand how"), Put(("m", "k", "deep"), ["i", {"j": True}]))
-    gone, new = changed_lines(data, after)
+    gone, _ = changed_lines(data, after)
     assert len(gone) == 2
     assert gone == stamps(gone)
     shown = load_plain_of(after)
@@ -315,7 +315,7 @@ def test_old_order_is_kept() -> None:
 
 def test_foreign_entries() -> None:
     """Kept verbatim under the same data key, refused by rotate."""
-    foreign = b'    pgp:\n        - created_at: "2024-01-01T00:00:00Z"\n          enc: |-\n            x\n          fp: ABCD\n'
+    foreign = b'    pgp:\n        - created_at: "2024-01-01T00:00:00Z"\n          enc: |-\n            x\n          fp: ABCD\n'  # noqa: E501
     data = encrypted(VALUE).replace(b"    unencrypted_suffix", foreign + b"    unencrypted_suffix")
     found = read(data, "yaml")
     assert foreign in replace_groups(found, ((entry("age1new"),),))

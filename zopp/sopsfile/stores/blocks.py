@@ -1,4 +1,5 @@
-"""From a placed tree to a `Scan`: takes the `sops` block out of each document and reads it (spec sops-compat 6.3, 8)."""
+"""From a placed tree to a `Scan`: takes the `sops` block out of each document and reads it (spec sops-compat 6.3,
+8)."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def block_of(text: str, document: Map, index: int, node: Any) -> Block:
 
 
 def scan_of(text: str, fmt: str, parsed: Parsed, prefix: bytes, *, strict: bool) -> Scan:
-    """The Scan of a parsed file. FormatError if it holds no metadata, and, `strict`, for what a listed file may not have."""
+    """The Scan of a parsed file. FormatError if it holds no metadata, and, `strict`, for what a listed file may not
+    have."""
     blocks: list[Block] = []
     plains: list[Any] = []
     for number, document in enumerate(parsed.documents):

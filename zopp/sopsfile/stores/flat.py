@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from zopp.errors import FormatError
@@ -34,14 +35,15 @@ def _parts(key: str) -> list[str | int]:
 
 
 def nested(pairs: list[tuple[str, str]]) -> Map:
-    """The `sops` mapping of flattened pairs. FormatError (`bad_metadata`, `duplicate_key`) if they do not fit together."""
+    """The `sops` mapping of flattened pairs. FormatError (`bad_metadata`, `duplicate_key`) if they do not
+    fit together."""
     root: dict[Any, Any] = {}
     for key, value in pairs:
         node = root
         parts = _parts(key)
         if len(parts) > 10:
             raise _bad()
-        for part, after in zip(parts, parts[1:], strict=False):
+        for part, after in pairwise(parts):
             child = node.setdefault(part, {})
             if not isinstance(child, dict) or (child and (type(next(iter(child))) is not type(after))):
                 raise _bad()

@@ -19,8 +19,8 @@ _WORDS: tuple[tuple[str, Any], ...] = (("true", True), ("false", False), ("null"
 
 
 def parse(text: str, *, strict: bool = True, new: bool = False) -> Parsed:
-    """The one document of a JSON file. FormatError with a stable code; `strict` also for repeated keys, `new` (plaintext
-    about to be encrypted) for integers beyond 64 bits, which a stored file may hold as rounded floats."""
+    """The one document of a JSON file. FormatError with a stable code; `strict` also for repeated keys, `new`
+    (plaintext about to be encrypted) for integers beyond 64 bits, which a stored file may hold as rounded floats."""
     reader = _Reader(text, strict, new)
     node = reader.value(reader.space(0), 0)
     if reader.space(reader.at) != len(text):

@@ -7,6 +7,7 @@ drops, are found in the gaps between events and given to the owner that go-yaml 
 from __future__ import annotations
 
 from binascii import Error as Base64Error, a2b_base64
+from importlib import import_module
 from typing import Any
 
 import yaml
@@ -18,9 +19,7 @@ from zopp.sopsfile.scan import MAX_DEPTH
 from zopp.sopsfile.tree import Timestamp
 
 try:
-    from yaml.cyaml import CParser as _CParser
-
-    _Parser: Any = _CParser
+    _Parser: Any = import_module("yaml.cyaml").CParser
 except ImportError:  # PyYAML built without libyaml
     _Parser = None
 _TAG = "tag:yaml.org,2002:"
