@@ -84,7 +84,7 @@ def edit(
 def _one_text(
     file: SopsFile, data_key: bytes, changes: list[Put | Drop], lastmodified: str, iv: Callable[[int], bytes]
 ) -> bytes | None:
-    """What most edits are, one text replaced or one key added at the top, without a tree; None if it is something else."""
+    """What most edits are, one text replaced or one top-level key added, without a tree; None: something else."""
     if len(changes) != 1 or not isinstance(changes[0], Put) or not isinstance(changes[0].value, str):
         return None
     put = changes[0]

@@ -118,8 +118,11 @@ def _value(text: str) -> "Any":
     if text == "[]":
         return Sequence()
     digits = text[1:] if text[:1] == "-" else text
-    if digits.isdigit() and digits.isascii() and len(digits) < 19 and (digits[0] != "0" or text == "0"):
-        return int(text)
+    if digits.isdigit() and digits.isascii() and len(digits) < 19 and (digits[0] != "0" or digits == "0"):
+        return int(text) if text != "-0" else -0.0
+    whole, dot, fraction = digits.partition(".")
+    if dot and digits.isascii() and whole.isdigit() and fraction.isdigit() and (whole == "0" or whole[0] != "0"):
+        return float(text)
     return _MISS
 
 
