@@ -164,7 +164,7 @@ def one(sops: Oracle, case: Case) -> int:
     opened = file.decrypt(key)
     assert [row for row in values(opened) if row[1] != "number"] == [row for row in wanted if row[1] != "number"]
     if fmt == "yaml":
-        assert values(opened) == wanted
+        assert whole(values(opened)) == whole(wanted)
         assert comments(opened) == comments(tree)
     edited = edit(file, key, [Put(("zopp_new",), "v", note="n")], lastmodified=LATER, allow_clear=True)
     lost = untouched(theirs, edited)
@@ -184,8 +184,9 @@ def test_corpus(sops: Oracle, part: int) -> None:
     """Each file that zopp writes opens in sops, and each that sops writes opens in zopp; after an edit all else is
     the same."""
     answered = sum(one(sops, case) for case in CASES[part : part + PART])
-    # The line reader must earn its keep: every miss costs a parse.
-    assert answered >= 0
+    # The line reader must earn its keep, for every miss costs a parse. It leaves comment selectors, clear text of
+    # several lines and several documents to the parser.
+    assert answered >= 1
 
 
 def test_corpus_is_large() -> None:

@@ -230,18 +230,10 @@ def dump_plain(tree: Tree, fmt: str) -> bytes:
         if isinstance(data, str):
             return data.encode()
         raise FormatError("a binary file holds one value", code="value_type")
-    if fmt == "yaml":
-        from zopp.sopsfile.stores import yaml_write
-
-        text = yaml_write.dump(tree.documents)
-    elif fmt == "json":
-        from zopp.sopsfile.stores import json_write
-
-        if len(tree.documents) != 1:
-            raise FormatError("JSON cannot hold several documents", code="several_documents")
-        text = json_write.dump(tree.documents[0])
-    else:
-        raise FormatError("this store cannot be written yet", code="unsupported_write", fmt=fmt)
+    try:
+        text = _dumped(tree, fmt)
+    except RecursionError:
+        raise FormatError("the document is nested too deeply", code="too_deep") from None
     try:
         data = text.encode()
     except UnicodeEncodeError:
@@ -250,6 +242,20 @@ def dump_plain(tree: Tree, fmt: str) -> bytes:
     if not all(map(_reads_back, tree.documents, back.documents)) or len(back.documents) != len(tree.documents):
         raise FormatError("a value cannot be written so that it reads back", code="not_round_trip")
     return data
+
+
+def _dumped(tree: Tree, fmt: str) -> str:
+    if fmt == "yaml":
+        from zopp.sopsfile.stores import yaml_write
+
+        return yaml_write.dump(tree.documents)
+    if fmt == "json":
+        from zopp.sopsfile.stores import json_write
+
+        if len(tree.documents) != 1:
+            raise FormatError("JSON cannot hold several documents", code="several_documents")
+        return json_write.dump(tree.documents[0])
+    raise FormatError("this store cannot be written yet", code="unsupported_write", fmt=fmt)
 
 
 def _reads_back(old: Any, new: Any) -> bool:

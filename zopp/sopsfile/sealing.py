@@ -11,7 +11,7 @@ from typing import Any
 from zopp.errors import FormatError
 from zopp.sopsfile import cipher
 from zopp.sopsfile.cst import Walk
-from zopp.sopsfile.scan import COMMENT, SELECTED
+from zopp.sopsfile.scan import COMMENT, MAX_DEPTH, SELECTED
 from zopp.sopsfile.selectors import Selector
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Timestamp
 
@@ -40,12 +40,16 @@ class FreshComment(Comment):
         self.sealed = False
 
 
-def fresh(node: Any) -> Any:
+def fresh(node: Any, depth: int = 0) -> Any:
     """A fresh tree of a plaintext tree (or of plain dicts and lists). FormatError for what a file cannot hold."""
+    if depth > MAX_DEPTH:
+        raise FormatError("the document is nested too deeply", code="too_deep")
     if isinstance(node, dict):
-        return Mapping([(_key(key), fresh(item)) for key, item in node.items()]) if node else Fresh(Mapping())
+        return (
+            Mapping([(_key(key), fresh(item, depth + 1)) for key, item in node.items()]) if node else Fresh(Mapping())
+        )
     if isinstance(node, (list, tuple)):
-        return Sequence([fresh(item) for item in node]) if node else Fresh(Sequence())
+        return Sequence([fresh(item, depth + 1) for item in node]) if node else Fresh(Sequence())
     if isinstance(node, Mapping):
         made = Mapping()
         seen: set[str] = set()
@@ -56,7 +60,7 @@ def fresh(node: Any) -> Any:
             if key in seen:
                 raise FormatError("a key stands twice in one mapping", code="duplicate_key")
             seen.add(_key(key))
-            made.items.append((key, fresh(item)))
+            made.items.append((key, fresh(item, depth + 1)))
         return made if made.items else Fresh(Mapping())
     if isinstance(node, Sequence):
         items: list[Any] = []
@@ -64,7 +68,7 @@ def fresh(node: Any) -> Any:
             if isinstance(item, Comment):
                 items += comment_lines(item.text)
             else:
-                items.append(fresh(item))
+                items.append(fresh(item, depth + 1))
         return Sequence(items) if items else Fresh(Sequence())
     if node is not None and not isinstance(node, (str, bool, int, float, bytes, Timestamp)):
         raise FormatError("a value has a type that a sops file cannot hold", code="value_type")

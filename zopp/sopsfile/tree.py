@@ -4,6 +4,8 @@ Scalars are plain Python values: str, int, float, bool, None, bytes (text that i
 here is typed (`same`): sops keeps 1, 1.0, True and "1" apart, Python does not.
 """
 
+from zopp.errors import FormatError, NotFound
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -141,12 +143,14 @@ def to_plain(node: "Any") -> "Any":
     return node
 
 
-def from_plain(value: "Any") -> "Any":
-    """The reverse of `to_plain`: dicts become mappings, lists and tuples sequences."""
+def from_plain(value: "Any", depth: int = 0) -> "Any":
+    """The reverse of `to_plain`: dicts become mappings, lists and tuples sequences. FormatError below 100 levels."""
+    if depth > 100:
+        raise FormatError("the document is nested too deeply", code="too_deep")
     if isinstance(value, dict):
-        return Mapping([(key, from_plain(item)) for key, item in value.items()])
+        return Mapping([(key, from_plain(item, depth + 1)) for key, item in value.items()])
     if isinstance(value, (list, tuple)):
-        return Sequence([from_plain(item) for item in value])
+        return Sequence([from_plain(item, depth + 1) for item in value])
     return value
 
 
@@ -154,8 +158,6 @@ def lookup(tree: "Tree | Node", path: "tuple[str | int, ...]") -> "Node":
     """The node at `path` of the first document; list indices skip comments. NotFound if there is none.
 
     Nothing of the path is quoted in the message: it may be a mistyped secret."""
-    from zopp.errors import NotFound
-
     node: "Any" = tree.documents[0] if isinstance(tree, Tree) else tree
     for depth, part in enumerate(path):
         try:

@@ -441,3 +441,14 @@ def test_comment_selector_after_drop() -> None:
 def test_injected_randomness_makes_it_reproducible() -> None:
     made = [encrypt(tree(VALUE), "yaml", KEY, FLAT, lastmodified=NOW, iv=lambda n: b"\7" * n) for _ in range(2)]
     assert made[0] == made[1]
+
+
+def test_bottomless_values_are_refused() -> None:
+    """A value nested without end is an error with a code, not a crash."""
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [deep]
+    for change in (lambda: encrypted({"a": deep}), lambda: apply(encrypted(VALUE), "yaml", Put(("a",), deep))):
+        with pytest.raises(FormatError) as caught:
+            change()
+        assert caught.value.code == "too_deep"
