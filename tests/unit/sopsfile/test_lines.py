@@ -66,8 +66,8 @@ def test_inline_comments_of_3_13() -> None:
 
 PREFIXES = [
     b"---\n", b"q: &x y\n", b"q: [a]\n", b"q:\n", b"sops: x\n", b"a: x\na: y\n", b"q: |\n  x\n", b"q: a # c\n",
-    b"q: 'a''b'\n", b"q:\n- x\n", b"\t", b"1: x\n", b"q: x\n  y\n", b"q: \xe2\x80\xa8\n", b"\xef\xbb\xbf", b"? q\n: x\n",
-    b"q: !!s x\n",
+    b"q: 'a''b'\n", b"q:\n- x\n", b"\t", b"1: x\n", b"q: x\n  y\n", b"q: \xe2\x80\xa8\n", b"\xef\xbb\xbf",
+    b"? q\n: x\n", b"q: !!s x\n",
 ]  # fmt: skip
 CHANGES = [
     *[lambda d, p=prefix: p + d for prefix in PREFIXES],
