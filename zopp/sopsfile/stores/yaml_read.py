@@ -6,28 +6,20 @@ drops, are found in the gaps between events and given to the owner that go-yaml 
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error, a2b_base64
 from importlib import import_module
 from typing import Any
 
 import yaml
 
-from zopp.errors import FormatError
-from zopp.sopsfile import plainscalar
 from zopp.sopsfile.cst import Map, Parsed, PlacedComment, Scalar, Seq
 from zopp.sopsfile.scan import MAX_DEPTH
-from zopp.sopsfile.tree import Timestamp
+from zopp.sopsfile.stores.yaml_scalars import TAG, bad, scalar_value
 
 try:
     _Parser: Any = import_module("yaml.cyaml").CParser
 except ImportError:  # PyYAML built without libyaml
     _Parser = None
-_TAG = "tag:yaml.org,2002:"
 _BREAKS = "\n\r\x85\u2028\u2029"
-
-
-def bad(message: str, code: str, line: int) -> FormatError:
-    return FormatError(message, code=code, place=f"line {line}")
 
 
 def events_of(text: str) -> list[Any]:
@@ -217,7 +209,7 @@ class _Builder:
         flow = bool(event.flow_style)
         column = event.start_mark.column
         node: Map | Seq = Map(start, line, column, flow) if mapping else Seq(start, line, column, flow)
-        if event.tag and mapping is False and event.tag == _TAG + "map":
+        if event.tag and mapping is False and event.tag == TAG + "map":
             raise bad("a tag does not fit its value", "bad_tag", line)
         self.add(node, start, start, line)
         if event.anchor:
@@ -392,65 +384,3 @@ def _line_start(text: str, at: int) -> int:
 def _count_breaks(text: str, start: int, end: int) -> int:
     part = text[start:end]
     return sum(map(part.count, _BREAKS)) - part.count("\r\n")
-
-
-def scalar_value(event: Any, line: int) -> Any:
-    """The value of a scalar event by go-yaml's rules."""
-    text: str = event.value
-    tag = event.tag
-    plain = event.style is None or event.style == ""
-    if tag is None or tag == "!" or not tag.startswith(_TAG):
-        if tag is not None and tag != "!":
-            return text  # a custom tag is dropped and leaves text
-        if not plain and tag != "!":
-            return text
-        if tag == "!" and not plain:
-            return text
-        return _resolve(text, line)
-    name = tag[len(_TAG) :]
-    if name == "str":
-        return text
-    if name == "binary":
-        try:
-            raw = a2b_base64(text, strict_mode=False) if _base64(text) else None
-        except (Base64Error, ValueError):
-            raw = None
-        if raw is None:
-            raise bad("a binary value is not base64", "bad_tag", line)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return raw
-    if name == "merge":
-        return text
-    if name not in ("int", "float", "bool", "null", "timestamp"):
-        return text
-    value = _resolve(text, line)
-    if name == "timestamp" and isinstance(value, str):
-        stamp = plainscalar.timestamp(text)
-        value = value if stamp is None else Timestamp(stamp)
-    if name == "float" and type(value) is int:
-        value = float(value)
-    fits = {"int": int, "float": float, "bool": bool, "null": type(None), "timestamp": Timestamp}[name]
-    if type(value) is not fits:
-        raise bad("a tag does not fit its value", "bad_tag", line)
-    return value
-
-
-def _base64(text: str) -> bool:
-    bare = text.replace("\n", "").replace("\r", "").replace(" ", "")
-    body = bare.rstrip("=")
-    return (
-        bare.isascii()
-        and len(bare) % 4 == 0
-        and len(bare) - len(body) < 3
-        and not body.strip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-    )
-
-
-def _resolve(text: str, line: int) -> Any:
-    try:
-        return plainscalar.resolve(text)
-    except FormatError as exc:
-        exc.place = f"line {line}"
-        raise
