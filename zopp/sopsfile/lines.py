@@ -90,15 +90,17 @@ def replace(
     at = next((i for i, leaf in enumerate(found.leaves) if leaf[1] == path and not leaf[0] & COMMENT), -1)
     if at < 0 or found.leaves[at][0] != SELECTED:
         return None
-    aead, values, _ = _opened(found, data_key)
+    aead, values, pieces = _opened(found, data_key)
     if not isinstance(values[at], str) or not values[at]:
         return None
     if values[at] == new_value:
         return found.encode(found.text)
     leaf = found.leaves[at]
     values[at] = new_value
+    only = found.metadata.selector.mac_only_encrypted
+    pieces[sum(_hashed(before, only) for before in found.leaves[:at])] = cipher.canonical(new_value)[1]
     edits = [recipients.restyle(found, leaf[4], leaf[5], cipher.encrypt(aead, new_value, leaf[2], iv))]
-    return _finish(found, aead, values, found.leaves, edits, lastmodified, iv)
+    return _finish(found, aead, values, pieces, found.leaves, edits, lastmodified, iv)
 
 
 def insert(
@@ -126,7 +128,8 @@ def insert(
     last = max(leaf[5] for leaf in leaves)
     if block.start < last or block.flow == (found.fmt == "yaml"):
         return None
-    aead, values, _ = _opened(found, data_key)
+    aead, values, pieces = _opened(found, data_key)
+    pieces.append(cipher.canonical(value)[1])
     sealed = cipher.encrypt(aead, value, f"{key}:", iv)
     added: "list[Any]" = []
     if found.fmt != "yaml":
@@ -147,35 +150,52 @@ def insert(
             body += f"#{cipher.encrypt(aead, Comment(shown), ':', iv) if top else shown}{found.newline}"
         edits = [(end + 1, end + 1, f"{body}{key}: {sealed}{found.newline}")]
     added.append(((SELECTED, (key,), f"{key}:"), value))
-    heads = [leaf[:3] for leaf in leaves] + [head for head, _ in added]
-    return _finish(found, aead, values + [item for _, item in added], heads, edits, lastmodified, iv)
+    values += [item for _, item in added]
+    return _finish(found, aead, values, pieces, [*leaves, *(head for head, _ in added)], edits, lastmodified, iv)
+
+
+def _hashed(leaf: "Leaf", only: bool) -> bool:
+    """Whether a leaf has a piece in the MAC."""
+    if leaf[0] == SELECTED:
+        return leaf[3].__class__ is str and leaf[3] != ""
+    return not leaf[0] and not only and leaf[3] is not None and not isinstance(leaf[3], (Mapping, Sequence))
 
 
 def _finish(
     found: Scan,
     aead: "Any",
     values: "list[Any]",
-    heads: "list[Any]",
+    pieces: "list[bytes]",
+    wanted: "list[Any]",
     edits: "list[tuple[int, int, str]]",
     lastmodified: str,
     iv: "Callable[[int], bytes]",
 ) -> "bytes | None":
-    """Seal the MAC over the new values, splice, read back, compare. None if the result is not what was meant."""
+    """Seal the MAC over the new pieces, splice, read back, compare with the `wanted` leaves (or their first three
+    fields) and values. None if the result is not what was meant."""
     only = found.metadata.selector.mac_only_encrypted
-    pieces = [
-        cipher.canonical(value)[1]
-        for head, value in zip(heads, values, strict=True)
-        if not head[0] & COMMENT and (head[0] or not only) and value is not None and not isinstance(value, _EMPTY)
-    ]
     edits += recipients.stamp_edits(found, lastmodified, mac.seal(aead, pieces, only, lastmodified, iv))
     data = found.encode(scans.splice(found.text, edits))
     made = scan(data, found.fmt)
-    if made is None or [leaf[:3] for leaf in made.leaves] != [head[:3] for head in heads]:
+    if made is None or len(made.leaves) != len(wanted):
         return None
-    back, again = scans.open_leaves(made, aead, [])
-    scans.check_mac(made, aead, again)
+    fresh: "list[Leaf]" = []
+    expected = []
+    for leaf, head, value in zip(made.leaves, wanted, values, strict=True):
+        if leaf[:3] != head[:3]:
+            return None
+        # The same text in the same place under the same key has been opened already.
+        if len(head) == 3 or leaf[3] != head[3]:
+            fresh.append(leaf)
+            expected.append(value)
     old, new = found.metadata, made.metadata
-    if not all(map(same, back, values)) or (old.groups, old.threshold, old.selector, old.version) != (
+    part = Scan(made.text, made.fmt, fresh, new, made.blocks)
+    if len(fresh) > len(wanted) - len(found.leaves) + 1 or not all(
+        map(same, scans.open_leaves(part, aead, [])[0], expected)
+    ):
+        return None
+    scans.check_mac(made, aead, pieces)
+    if (old.groups, old.threshold, old.selector, old.version) != (
         new.groups,
         new.threshold,
         new.selector,
@@ -183,9 +203,6 @@ def _finish(
     ):
         return None
     return data
-
-
-_EMPTY = (Mapping, Sequence)
 
 
 def tree_of(leaves: "list[Leaf]", values: "list[Any]") -> Mapping:
