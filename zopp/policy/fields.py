@@ -191,6 +191,19 @@ def record(fields: Mapping[str, Field]) -> Field:
     return Field(check, schema)
 
 
+def list_of(field: Field) -> Field:
+    """A list of what `field` accepts."""
+
+    def check(value: Any, place: str, out: list[Problem]) -> None:
+        if type(value) is not list:
+            out.append((place, "not a list"))
+            return
+        for number, item in enumerate(value):
+            field.check(item, f"{place}[{number}]", out)
+
+    return Field(check, {"type": "array", "items": field.schema})
+
+
 def tagged(options: Mapping[str, Field]) -> Field:
     """An object with exactly one of these fields: a typed scope or subject."""
 
