@@ -182,7 +182,7 @@ BOB = {"user": "bob"}
 
 
 def acme() -> World:
-    """Alice (admin, one device), Bob (laptop, phone), Carol (desktop), ci; api with dev, staging, prod; web with dev."""
+    """Alice (admin, one device), Bob (laptop, phone), Carol (desktop), ci; api: dev, staging, prod; web: dev."""
     w = World()
     w.user("bob", "bob-laptop", "bob-phone")
     w.user("carol", "carol-desktop")
