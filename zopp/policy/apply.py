@@ -15,7 +15,7 @@ from typing import Any
 from zopp import _fast
 from zopp.errors import IntegrityError
 from zopp.policy import canonical, changes, people
-from zopp.policy.changes import Act
+from zopp.policy.act import Act
 from zopp.policy.roles import Principal, Role, User
 from zopp.policy.state import State
 from zopp.policy.statement import Statement, to_sign

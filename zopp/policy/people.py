@@ -1,4 +1,4 @@
-"""Statements about users, their devices, services, caps and invites. Private to `apply`; see `changes`.
+"""Statements about users, their devices, services, caps and invites. Private to `apply`; see `act`.
 
 **An admin's devices (A20).** A new device, new keys, a re-enabled device or a lifted cap of somebody who is admin
 anywhere needs one enabled device of that person: it signs the statement, or vouches (`requests.vouch_to_sign`) for its
@@ -15,7 +15,7 @@ from typing import Any
 from zopp import _fast
 from zopp.policy import canonical, requests
 from zopp.policy._preimage import ssh_key
-from zopp.policy.changes import Act
+from zopp.policy.act import Act
 from zopp.policy.roles import LEVEL, Invite, Principal, Role, User
 from zopp.policy.tables import ADMIN
 

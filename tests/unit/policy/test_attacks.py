@@ -7,8 +7,21 @@ from typing import Any
 import pytest
 
 from tests.unit.policy.world import (
-    ACME, API, BOB, DEV, Key, World, acme, age_text, key, recipient, ssh_recipient,
-)  # fmt: skip
+    ACME,
+    API,
+    BOB,
+    DEV,
+    RULE,
+    World,
+    acme,
+    age_text,
+    invite_data,
+    key,
+    recipient,
+    redeem_data,
+    refused,
+    ssh_recipient,
+)
 from zopp.errors import FormatError, IntegrityError
 from zopp.policy import _preimage, canonical, log, requests, statement
 from zopp.policy.apply import apply
@@ -25,20 +38,23 @@ def w() -> World:
     return acme()
 
 
-def refused(w: World, rule: str, by: str, type: str, data: dict[str, Any], **more: Any) -> None:
-    with pytest.raises(IntegrityError) as caught:
-        w.do(by, type, data, **more)
-    assert caught.value.data["rule"] == rule, caught.value
-
-
 # --- A3: recipients
 
 
 @pytest.mark.parametrize(
     "u",
-    [0, 1, P - 1, P, P + 1, 2**255 - 1, 325606250916557431795983626356110631294008115727848805560023387167927233504,
-     39382357235489614581723060781553021112529911719440698176882885853963445705823, 5 + 2**255],
-)  # fmt: skip
+    [
+        0,
+        1,
+        P - 1,
+        P,
+        P + 1,
+        2**255 - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        5 + 2**255,
+    ],
+)
 def test_a3_points_that_do_not_contribute_or_have_two_spellings(u: int) -> None:
     with pytest.raises(FormatError):
         _preimage.canonical_recipient(age_text(u.to_bytes(32, "little")))
@@ -47,9 +63,22 @@ def test_a3_points_that_do_not_contribute_or_have_two_spellings(u: int) -> None:
 def test_a3_spellings() -> None:
     good = recipient("x")
     assert _preimage.canonical_recipient(good) == good
-    for bad in (good.upper(), good.title(), good[:-1], good + "q", good[:-1] + ("q" if good[-1] != "q" else "p"), " " + good,
-                good + "\n", "age1", "", "age1pq1xxxx", ssh_recipient("x") + " comment", ssh_recipient("x") + "\n",
-                ssh_recipient("x").replace("ssh-ed25519 ", "ssh-ed25519  "), "ssh-rsa AAAA"):  # fmt: skip
+    for bad in (
+        good.upper(),
+        good.title(),
+        good[:-1],
+        good + "q",
+        good[:-1] + ("q" if good[-1] != "q" else "p"),
+        " " + good,
+        good + "\n",
+        "age1",
+        "",
+        "age1pq1xxxx",
+        ssh_recipient("x") + " comment",
+        ssh_recipient("x") + "\n",
+        ssh_recipient("x").replace("ssh-ed25519 ", "ssh-ed25519  "),
+        "ssh-rsa AAAA",
+    ):
         with pytest.raises(FormatError):
             _preimage.canonical_recipient(bad)
     assert _preimage.canonical_recipient(ssh_recipient("x")) == ssh_recipient("x")
@@ -57,16 +86,31 @@ def test_a3_spellings() -> None:
 
 @pytest.mark.parametrize(
     "y",
-    [0, 1, P - 1, P, P + 1, 2707385501144840649318225287225658788936804267575313519463743609750303402022,
-     55188659117513257062467267217118295137698188065244968500265048394206261417927, 1 + 2**255],
-)  # fmt: skip
+    [
+        0,
+        1,
+        P - 1,
+        P,
+        P + 1,
+        2707385501144840649318225287225658788936804267575313519463743609750303402022,
+        55188659117513257062467267217118295137698188065244968500265048394206261417927,
+        1 + 2**255,
+    ],
+)
 def test_a8_keys_of_small_order_or_with_two_spellings(y: int) -> None:
     public = y.to_bytes(32, "little")
     with pytest.raises(FormatError):
         _preimage.check_public(public)
     with pytest.raises(FormatError):
-        statement.draft("server.set", {"origin": "https://x.example", "log_key": canonical.b64(public)},
-                        ws="0" * 64, seq=1, prev="0" * 64, at=1, by="a")  # fmt: skip
+        statement.draft(
+            "server.set",
+            {"origin": "https://x.example", "log_key": canonical.b64(public)},
+            ws="0" * 64,
+            seq=1,
+            prev="0" * 64,
+            at=1,
+            by="a",
+        )
 
 
 def test_a3_keys_are_unique_for_ever(w: World) -> None:
@@ -77,8 +121,11 @@ def test_a3_keys_are_unique_for_ever(w: World) -> None:
     w.do(by, "principal.disable", {"principal": "bob-phone"})
     w.do(by, "principal.rekey", {**w.request("carol-desktop", "carol", label="carol2"), "vouch": None})
     w.do(by, "server.set", {"origin": "https://zopp.example.org", "log_key": key("log").text})
-    w.do(by, "invite.create", {"invite": "i1", "key": key("i1").text, "email_tag": None, "scope": DEV, "role": "read",
-                               "not_after": 9000})  # fmt: skip
+    w.do(
+        by,
+        "invite.create",
+        {"invite": "i1", "key": key("i1").text, "email_tag": None, "scope": DEV, "role": "read", "not_after": 9000},
+    )
     for label in ("bob-phone", "carol-desktop", "alice-laptop", "ci", "log", "i1"):
         data = w.enrol_data("fresh", "bob", label=label, recip=recipient("fresh"))
         refused(w, "key_reuse", by, "principal.enrol", data)
@@ -170,7 +217,13 @@ def test_a10_names_do_not_collide(w: World) -> None:
     with pytest.raises(FormatError):
         w.state.scope("Api/dev")
     # typed: the same word of another kind is not found
-    for subject in ({"group": "bob"}, {"service": "bob"}, {"user": "ci"}, {"service": "bob-laptop"}, {"user": "bob-laptop"}):
+    for subject in (
+        {"group": "bob"},
+        {"service": "bob"},
+        {"user": "ci"},
+        {"service": "bob-laptop"},
+        {"user": "bob-laptop"},
+    ):
         refused(w, "subject", by, "binding.set", {"role": "read", "scope": API, "subject": subject})
     for scope in ({"project": "acme"}, {"workspace": "api"}, {"env": "api/api"}, {"project": "bob"}):
         refused(w, "scope", by, "binding.set", {"role": "read", "scope": scope, "subject": BOB})
@@ -317,10 +370,10 @@ def test_a20_no_statement_hides_a_new_admin_identity(type: str) -> None:
     w.bind({"service": "ci"}, "admin", DEV)
     w.do(by, "user.add", {"user": "dan", "email_tag": None})
     w.do(by, "user.disable", {"user": "dan"})
-    w.do(by, "oidc_rule.set", _RULE)
+    w.do(by, "oidc_rule.set", RULE)
     w.do(by, "flag.set", {"flag": "auditor", "subject": BOB})
     w.do(by, "env.protect", {"env": "api/prod"})
-    w.do(by, "invite.create", _invite("i0", "admin"))
+    w.do(by, "invite.create", invite_data("i0", "admin"))
     w.do(by, "principal.disable", {"principal": "carol-desktop"})
     tries: dict[str, list[dict[str, Any]]] = {
         "server.set": [{"origin": "https://x.example", "log_key": key("log").text}],
@@ -328,16 +381,21 @@ def test_a20_no_statement_hides_a_new_admin_identity(type: str) -> None:
         "user.disable": [{"user": "bob"}],
         "user.enable": [{"user": "dan"}],
         "principal.enrol": [w.enrol_data("evil-1", u) for u in ("alice", "bob", "carol", None)],
-        "principal.rekey": [{**w.request(n, u, label="evil"), "vouch": None}
-                            for n, u in (("bob-phone", "bob"), ("ci", None), ("alice-laptop", "alice"))],
+        "principal.rekey": [
+            {**w.request(n, u, label="evil"), "vouch": None}
+            for n, u in (("bob-phone", "bob"), ("ci", None), ("alice-laptop", "alice"))
+        ],
         "principal.disable": [{"principal": "bob-laptop"}],
         "principal.enable": [{"principal": n, "vouch": None} for n in ("bob-old", "carol-desktop")],
         "group.create": [{"group": "h"}],
         "group.delete": [{"group": "g"}],
         "group.member.add": [{"group": "g", "member": m} for m in (BOB, {"user": "carol"}, {"service": "ci"})],
         "group.member.remove": [{"group": "g", "member": BOB}],
-        "binding.set": [{"role": "admin", "scope": s, "subject": x}
-                        for s in (ACME, API) for x in (BOB, {"group": "g"}, {"service": "ci"})],
+        "binding.set": [
+            {"role": "admin", "scope": s, "subject": x}
+            for s in (ACME, API)
+            for x in (BOB, {"group": "g"}, {"service": "ci"})
+        ],
         "binding.remove": [{"scope": API, "subject": BOB}],
         "cap.set": [{"principal": n, "cap": "write", "vouch": None} for n in ("bob-capped", "carol-desktop")],
         "flag.set": [{"flag": "auditor", "subject": {"service": "ci"}}],
@@ -351,12 +409,12 @@ def test_a20_no_statement_hides_a_new_admin_identity(type: str) -> None:
         "env.unprotect": [{"env": "api/prod"}],
         "env.serverkey": [{"env": "api/dev", "recipient": recipient("srv")}],
         "env.breakglass": [{"env": "api/dev", "recipient": recipient("bg")}],
-        "invite.create": [_invite("i1", "admin")],
-        "invite.redeem": [_redeem(w, "i0", "mallory-1", "mallory", countersigned=True)],
+        "invite.create": [invite_data("i1", "admin")],
+        "invite.redeem": [redeem_data(w, "i0", "mallory-1", "mallory", countersigned=True)],
         "invite.revoke": [{"invite": "i0"}],
-        "oidc_rule.set": [{**_RULE, "rule": "other"}],
+        "oidc_rule.set": [{**RULE, "rule": "other"}],
         "oidc_rule.remove": [{"rule": "deploy"}],
-    }  # fmt: skip
+    }
     colleagues = {"bob"}
     passed = 0
     for data in tries[type]:
@@ -364,7 +422,8 @@ def test_a20_no_statement_hides_a_new_admin_identity(type: str) -> None:
         try:
             state = apply(before, statement.parse(w.line(by, type, data)))
         except IntegrityError as exc:
-            assert exc.data["rule"] in ("A20", "no_change"), exc
+            if exc.data["rule"] not in ("A20", "no_change"):
+                raise
             continue
         passed += 1
         w2 = World.__new__(World)
@@ -379,198 +438,28 @@ def test_a20_no_statement_hides_a_new_admin_identity(type: str) -> None:
     assert passed or type in ("group.member.remove",)
 
 
-_RULE = {"rule": "deploy", "service": "ci", "issuer": "https://ci.example.org", "audience": "zopp",
-         "claims": {"ref": "main", "project_id": "1"}, "max_ttl": 60}  # fmt: skip
-
-
-def _invite(name: str, role: str, tag: str | None = None, scope: dict[str, str] = DEV) -> dict[str, Any]:
-    return {"invite": name, "key": key(name).text, "email_tag": tag, "scope": scope, "role": role, "not_after": 5000}
-
-
-def _redeem(w: World, invite: str, device: str, user: str, *, tag: str | None = None, countersigned: bool = False,
-            signer: Key | None = None) -> dict[str, Any]:  # fmt: skip
-    made = w.request(device, user)
-    signed = requests.claim_to_sign(canonical.encode(made["request"]))
-    claim = canonical.b64((signer or key(invite)).sign(signed)) if countersigned else None
-    return {**made, "invite": invite, "email_tag": tag, "claim": claim}
-
-
-# --- A21 and the life of invites (S37, S38)
-
-
-def test_a21_invite_lets_a_person_in(w: World) -> None:
-    w.do("alice-laptop", "invite.create", _invite("i1", "write", tag="a" * 64))
-    by = "invite/i1"
-    refused(w, "email", by, "invite.redeem", _redeem(w, "i1", "dan-1", "dan"), signer=key("i1"))
-    refused(w, "email", by, "invite.redeem", _redeem(w, "i1", "dan-1", "dan", tag="b" * 64), signer=key("i1"))
-    refused(w, "signature", by, "invite.redeem", _redeem(w, "i1", "dan-1", "dan", tag="a" * 64), signer=key("eve"))
-    refused(w, "name", by, "invite.redeem", _redeem(w, "i1", "dan-1", "bob", tag="a" * 64), signer=key("i1"))  # S38
-    good = _redeem(w, "i1", "dan-1", "dan", tag="a" * 64)
-    refused(w, "expired", by, "invite.redeem", good, signer=key("i1"), at=5001)
-    w.do(by, "invite.redeem", good, signer=key("i1"))
-    assert w.state.role("dan-1", "api/dev") == Role.WRITE
-    assert w.state.users["dan"].email_tag == "a" * 64 and w.state.user_by_tag("a" * 64) == "dan"
-    again = _redeem(w, "i1", "eve-1", "eve", tag="a" * 64)
-    refused(w, "invite_used", by, "invite.redeem", again, signer=key("i1"))
-    assert w.fold() == w.state
-
-
-def test_a21_disabling_the_device_kills_its_invites(w: World) -> None:
-    w.enrol("alice-desk", "alice")
-    w.do("alice-desk", "invite.create", _invite("i1", "read"))
-    w.do("alice-laptop", "invite.create", _invite("i2", "read"))
-    w.do("alice-laptop", "principal.disable", {"principal": "alice-desk"})
-    refused(w, "invite_dead", "invite/i1", "invite.redeem", _redeem(w, "i1", "dan-1", "dan"), signer=key("i1"))
-    w.do("alice-laptop", "principal.enable", {"principal": "alice-desk", "vouch": None})
-    refused(w, "invite_dead", "invite/i1", "invite.redeem", _redeem(w, "i1", "dan-1", "dan"), signer=key("i1"))
-    w.do("invite/i2", "invite.redeem", _redeem(w, "i2", "dan-1", "dan"), signer=key("i2"))
-
-
-@pytest.mark.parametrize("how", ["demoted", "capped", "user", "rekeyed", "revoked"])
-def test_a21_judged_by_the_creators_rights_of_now(w: World, how: str) -> None:
-    w.bind(BOB, "admin", ACME)
-    w.do("bob-laptop", "invite.create", _invite("i1", "read"))
-    rule = "authority"
-    if how == "demoted":
-        w.unbind(BOB, ACME)
-    elif how == "capped":
-        w.do("alice-laptop", "cap.set", {"principal": "bob-laptop", "cap": "write", "vouch": None})
-    elif how == "user":
-        w.do("alice-laptop", "user.disable", {"user": "bob"})
-        rule = "invite_dead"
-    elif how == "rekeyed":
-        data = {**w.request("bob-laptop", "bob", label="bob2")}
-        w.do("bob-phone", "principal.rekey", {**data, "vouch": None})
-        rule = "invite_dead"
-    else:
-        w.do("alice-laptop", "invite.revoke", {"invite": "i1"})
-        refused(w, "invite_revoked", "alice-laptop", "invite.revoke", {"invite": "i1"})
-        rule = "invite_revoked"
-    refused(w, rule, "invite/i1", "invite.redeem", _redeem(w, "i1", "dan-1", "dan"), signer=key("i1"))
-
-
-def test_a20_invite_that_confers_admin_is_countersigned(w: World) -> None:
-    w.do("alice-laptop", "invite.create", _invite("i1", "admin", scope=ACME))
-    refused(w, "countersign", "invite/i1", "invite.redeem", _redeem(w, "i1", "dan-1", "dan"), signer=key("i1"))
-    refused(w, "claim", "alice-laptop", "invite.redeem", _redeem(w, "i1", "dan-1", "dan"))
-    bad = _redeem(w, "i1", "dan-1", "dan", countersigned=True, signer=key("eve"))
-    refused(w, "signature", "alice-laptop", "invite.redeem", bad)
-    good = _redeem(w, "i1", "dan-1", "dan", countersigned=True)
-    refused(w, "authority", "bob-laptop", "invite.redeem", good)
-    w.bind({"service": "ci"}, "admin", ACME)
-    refused(w, "not_human", "ci", "invite.redeem", good)
-    refused(w, "claim", "invite/i1", "invite.redeem", good, signer=key("i1"))
-    w.do("alice-laptop", "invite.redeem", good)
-    assert w.state.role("dan-1", "acme") == Role.ADMIN
-
-
-def test_invite_for_what_is_gone_or_for_a_service(w: World) -> None:
-    w.do("alice-laptop", "invite.create", _invite("i1", "read"))
-    data = _redeem(w, "i1", "dan-1", "dan")
-    service = {**w.request("dan-1", None), "invite": "i1", "email_tag": None, "claim": None}
-    refused(w, "request", "invite/i1", "invite.redeem", service, signer=key("i1"))
-    w.do("alice-laptop", "env.archive", {"env": "api/dev"})
-    refused(w, "scope", "invite/i1", "invite.redeem", data, signer=key("i1"))
-    refused(w, "name", "alice-laptop", "invite.create", _invite("i1", "read", scope=API))
-    w.do("alice-laptop", "invite.create", _invite("i2", "none", scope=ACME))
-    w.do("invite/i2", "invite.redeem", _redeem(w, "i2", "dan-1", "dan"), signer=key("i2"))
-    assert w.state.role("dan-1", "acme") == Role.NONE
-
-
 def test_request_files() -> None:
     w = acme()
-    raw = requests.draft(ws=w.state.ws, name="d", user="bob", key=key("d").public, recipient=recipient("d"),
-                         id=b"i" * 16, not_after=9)  # fmt: skip
+    raw = requests.draft(
+        ws=w.state.ws, name="d", user="bob", key=key("d").public, recipient=recipient("d"), id=b"i" * 16, not_after=9
+    )
     data = requests.seal(raw, key("d").sign(requests.to_sign(raw)))
     made = requests.parse(data + b"\n")
     assert made.request["name"] == "d" and len(made.digest) == 64
     with pytest.raises(AttributeError):
         made.proof = None
-    for proof in (None, key("eve").sign(requests.to_sign(raw)), key("d").sign(raw), key("d").sign(requests.claim_to_sign(raw))):
+    for proof in (
+        None,
+        key("eve").sign(requests.to_sign(raw)),
+        key("d").sign(raw),
+        key("d").sign(requests.claim_to_sign(raw)),
+    ):
         with pytest.raises(FormatError):
             requests.seal(raw, proof)
     for bad in (data[:-1], data + b"\n\n", data.replace(b'"v":1', b'"v":2'), b"{}", b"", data.replace(b"bob", b"eve")):
         with pytest.raises(FormatError):
             requests.parse(bad)
-    keyless = requests.draft(ws=w.state.ws, name="d", user=None, key=None, recipient=ssh_recipient("d"), id=b"i" * 16,
-                             not_after=9)  # fmt: skip
+    keyless = requests.draft(
+        ws=w.state.ws, name="d", user=None, key=None, recipient=ssh_recipient("d"), id=b"i" * 16, not_after=9
+    )
     assert requests.parse(requests.seal(keyless, None)).proof is None
-
-
-def test_a_statement_never_lends_its_signer_the_power_to_make_it(w: World) -> None:
-    """Rights are those before the statement: raising oneself, adding oneself to a group, protecting from a superior."""
-    w.do("alice-laptop", "group.create", {"group": "g"})
-    w.bind({"group": "g"}, "admin", ACME)
-    refused(w, "authority", "bob-laptop", "group.member.add", {"group": "g", "member": BOB})
-    refused(w, "authority", "bob-laptop", "binding.set", {"role": "admin", "scope": ACME, "subject": BOB})
-
-
-def test_own_device(w: World) -> None:
-    """A person may disable any own device, also with a capped one; nobody else's."""
-    w.do("alice-laptop", "cap.set", {"principal": "bob-phone", "cap": "none", "vouch": None})
-    w.do("bob-phone", "principal.disable", {"principal": "bob-laptop"})
-    refused(w, "authority", "bob-phone", "principal.disable", {"principal": "carol-desktop"})
-    refused(w, "authority", "ci", "principal.disable", {"principal": "ci"})
-    refused(w, "authority", "bob-phone", "principal.enable", {"principal": "bob-laptop", "vouch": None})
-
-
-def test_statements_that_change_nothing_are_refused(w: World) -> None:
-    by = "alice-laptop"
-    w.bind(BOB, "read", DEV)
-    w.do(by, "group.create", {"group": "g"})
-    for type, data in (
-        ("binding.set", {"role": "read", "scope": DEV, "subject": BOB}),
-        ("binding.remove", {"scope": API, "subject": BOB}),
-        ("group.member.remove", {"group": "g", "member": BOB}),
-        ("env.unprotect", {"env": "api/dev"}),
-        ("env.kind", {"env": "api/dev", "kind": "direct"}),
-        ("env.breakglass", {"env": "api/dev", "recipient": None}),
-        ("user.enable", {"user": "bob"}),
-        ("principal.enable", {"principal": "bob-laptop", "vouch": None}),
-        ("cap.set", {"principal": "bob-laptop", "cap": None, "vouch": None}),
-        ("flag.remove", {"flag": "auditor", "subject": BOB}),
-        ("oidc_rule.remove", {"rule": "none"}),
-    ):
-        refused(w, "no_change", by, type, data)
-
-
-def test_what_does_not_exist(w: World) -> None:
-    by = "alice-laptop"
-    for rule, type, data in (
-        ("scope", "env.create", {"env": "nope/dev", "kind": "direct", "protected": False}),
-        ("scope", "env.protect", {"env": "api/nope"}),
-        ("scope", "project.archive", {"project": "nope"}),
-        ("subject", "group.delete", {"group": "nope"}),
-        ("subject", "group.member.add", {"group": "nope", "member": BOB}),
-        ("subject", "user.disable", {"user": "nope"}),
-        ("subject", "principal.disable", {"principal": "nope"}),
-        ("subject", "cap.set", {"principal": "nope", "cap": None, "vouch": None}),
-        ("subject", "cap.set", {"principal": "ci", "cap": "read", "vouch": None}),
-        ("invite", "invite.revoke", {"invite": "nope"}),
-        ("subject", "principal.enrol", w.enrol_data("x", "nope")),
-        ("subject", "principal.rekey", {**w.request("bob-phone", "carol", label="z"), "vouch": None}),
-        ("subject", "principal.enrol", w.enrol_data("y", None, cap="read")),
-    ):
-        refused(w, rule, by, type, data)
-    with pytest.raises(IntegrityError):
-        apply(None, statement.parse(w.lines[1]))
-    refused(w, "prev", by, "group.create", {"group": "g"}, prev="0" * 64)
-
-
-def test_apply_is_pure(w: World) -> None:
-    """A new state leaves the old one as it was, and copies share nothing that changes."""
-    w.bind(BOB, "read", DEV)
-    s = w.state
-    before = (s.seq, s.bindings, dict(s.readers("api/dev")), s.role("bob-laptop", "api/dev"), dict(s.groups))
-    a = apply(s, statement.parse(w.line("alice-laptop", "binding.remove", {"scope": DEV, "subject": BOB})))
-    b = apply(s, statement.parse(w.line("alice-laptop", "binding.set", {"scope": DEV, "subject": BOB, "role": "admin"})))
-    c = apply(s, statement.parse(w.line("alice-laptop", "binding.set", {"scope": DEV, "subject": {"user": "carol"},
-                                                                       "role": "admin"})))  # fmt: skip
-    assert (s.seq, s.bindings, dict(s.readers("api/dev")), s.role("bob-laptop", "api/dev"), dict(s.groups)) == before
-    assert [str(x.role("bob-laptop", "api/dev")) for x in (a, b, c)] == ["none", "admin", "read"]
-    with pytest.raises(AttributeError):
-        s.anything = 1
-    with pytest.raises(TypeError):
-        s.users["eve"] = 1  # type: ignore[index]
-    with pytest.raises(TypeError):
-        s.readers("api/dev")["eve"] = "x"  # type: ignore[index]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.unit.policy.test_manifest import brokered, facts
-from tests.unit.policy.world import key, recipient
+from tests.unit.policy.world import CANARY, key, quotes_nothing, recipient
 from zopp.errors import ZoppError
 from zopp.policy import _preimage, canonical, fields, log, manifest, requests, statement, templates
 from zopp.policy.names import Scope
 from zopp.policy.view import View, dump
 
 _W = brokered()
-_REQUEST = requests.draft(ws=_W.state.ws, name="d", user="bob", key=key("d").public, recipient=recipient("d"),
-                          id=b"i" * 16, not_after=9)  # fmt: skip
+_REQUEST = requests.draft(
+    ws=_W.state.ws, name="d", user="bob", key=key("d").public, recipient=recipient("d"), id=b"i" * 16, not_after=9
+)
 GOOD = {
     "log": _W.data,
     "line": _W.lines[-1],
@@ -27,10 +29,13 @@ GOOD = {
     "template": (Path(__file__).parents[3] / "policies/templates/team.json").read_bytes(),
 }
 PARSERS: dict[str, Callable[[bytes], object]] = {
-    "log": log.fold, "line": statement.parse, "request": requests.parse, "manifest": manifest.parse, "view": View,
+    "log": log.fold,
+    "line": statement.parse,
+    "request": requests.parse,
+    "manifest": manifest.parse,
+    "view": View,
     "template": templates.parse,
-}  # fmt: skip
-CANARY = "canary7secret"
+}
 
 
 @st.composite
@@ -62,7 +67,7 @@ def test_any_bytes(name: str, data: st.DataObject) -> None:
     try:
         PARSERS[name](raw)
     except ZoppError as exc:
-        assert CANARY not in f"{exc} {exc.message} {exc.place} {exc.hint} {exc.data!r}"
+        quotes_nothing(exc)
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -81,10 +86,9 @@ def replace_strings(value: object) -> list[object]:
     if isinstance(value, str):
         return [CANARY + " "]
     if isinstance(value, list):
-        return [value[:i] + [v] + value[i + 1 :] for i, item in enumerate(value) for v in replace_strings(item)]
+        return [[*value[:i], v, *value[i + 1 :]] for i, item in enumerate(value) for v in replace_strings(item)]
     if isinstance(value, dict):
         made: list[object] = [{**value, k: v} for k, item in value.items() for v in replace_strings(item)]
-        made += [{CANARY + " ": v if n == k else w for n, w in value.items()} | {} for k, v in value.items()]
         made += [{**{n: w for n, w in value.items() if n != k}, CANARY + " ": v} for k, v in value.items()]
         return made
     return []
@@ -98,16 +102,17 @@ def test_no_message_quotes_the_input(name: str) -> None:
         try:
             PARSERS[name](canonical.encode(value))
         except ZoppError as exc:
-            assert CANARY not in f"{exc} {exc.message} {exc.place} {exc.hint} {exc.data!r}"
-            assert exc.__cause__ is None or CANARY not in str(exc.__cause__)
+            quotes_nothing(exc)
 
 
 @given(st.text(max_size=80) | st.just(recipient("x")))
 def test_any_text(text: str) -> None:
     for parser in (
-        _preimage.canonical_recipient, fields.public_key, lambda t: Scope.parse(t, "acme"), _W.state.scope, _W.state.subject,
-    ):  # fmt: skip
-        try:
+        _preimage.canonical_recipient,
+        fields.public_key,
+        lambda t: Scope.parse(t, "acme"),
+        _W.state.scope,
+        _W.state.subject,
+    ):
+        with suppress(ZoppError):
             parser(text)
-        except (ZoppError, UnicodeError) as exc:
-            assert not isinstance(exc, UnicodeError) or not text.isascii()

@@ -42,16 +42,26 @@ def make(t: Tables, type: str, data: dict[str, Any], by: str) -> Tables:
 
 
 GENESIS = {
-    "workspace": "acme", "salt": canonical.b64(b"s" * 32), "user": "ann", "email_tag": None, "principal": "ann-1",
-    "key": key("ann-1").text, "recipient": recipient("ann-1"),
-}  # fmt: skip
+    "workspace": "acme",
+    "salt": canonical.b64(b"s" * 32),
+    "user": "ann",
+    "email_tag": None,
+    "principal": "ann-1",
+    "key": key("ann-1").text,
+    "recipient": recipient("ann-1"),
+}
 
 
 def request(t: Tables, name: str, user: str | None, label: str, signing: bool = True) -> dict[str, Any]:
     raw = requests.draft(
-        ws=t.ws, name=name, user=user, key=key(label).public if signing else None, recipient=recipient(label),
-        id=rid(label), not_after=9,
-    )  # fmt: skip
+        ws=t.ws,
+        name=name,
+        user=user,
+        key=key(label).public if signing else None,
+        recipient=recipient(label),
+        id=rid(label),
+        not_after=9,
+    )
     return {"request": canonical.decode(raw), "proof": SIG if signing else None}
 
 
@@ -178,15 +188,21 @@ class Chooser:
             return "principal.rekey", self.vouch("principal.rekey", data, user, y)
         if kind == 28:
             return "invite.create", {
-                "invite": label, "key": key("i" + label).text, "email_tag": None, "not_after": 9,
-                "role": ("none", *ROLES)[y % 4], "scope": self.scope(x),
-            }  # fmt: skip
+                "invite": label,
+                "key": key("i" + label).text,
+                "email_tag": None,
+                "not_after": 9,
+                "role": ("none", *ROLES)[y % 4],
+                "scope": self.scope(x),
+            }
         if kind == 29:
             invite = self.pick(m.invites, x)
             return "invite.redeem", {
-                "invite": invite, "email_tag": None, "claim": SIG if y % 2 else None,
+                "invite": invite,
+                "email_tag": None,
+                "claim": SIG if y % 2 else None,
                 **request(t, label, "u" + label, label),
-            }  # fmt: skip
+            }
         if kind == 30:
             return "user.add", {"user": label, "email_tag": None}
         return "invite.revoke", {"invite": self.pick(m.invites, x)}
@@ -309,9 +325,13 @@ def test_invariants() -> None:
     """At least ZOPP_POLICY_TRANSITIONS statements tried, of every type that moves roles: no invariant breaks."""
     count.update(tried=0, accepted=0, coalitions=0, types=set())
     config = settings(
-        max_examples=40, stateful_step_count=STEPS, deadline=None,
-        database=None, suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink),
-    )  # fmt: skip
+        max_examples=40,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
     while count["tried"] < TRANSITIONS:
         run_state_machine_as_test(Machine, settings=config)
     print(f"\ntransitions {count['tried']}, accepted {count['accepted']}, coalition runs {count['coalitions']}")
@@ -320,11 +340,30 @@ def test_invariants() -> None:
     assert count["coalitions"] > 0
     if TRANSITIONS >= 100_000:
         moving = {
-            "binding.set", "binding.remove", "group.create", "group.delete", "group.member.add", "group.member.remove",
-            "env.create", "env.archive", "env.protect", "env.unprotect", "project.create", "project.archive",
-            "user.add", "user.disable", "user.enable", "principal.enrol", "principal.rekey", "principal.disable",
-            "principal.enable", "cap.set", "invite.create", "invite.redeem", "invite.revoke",
-        }  # fmt: skip
+            "binding.set",
+            "binding.remove",
+            "group.create",
+            "group.delete",
+            "group.member.add",
+            "group.member.remove",
+            "env.create",
+            "env.archive",
+            "env.protect",
+            "env.unprotect",
+            "project.create",
+            "project.archive",
+            "user.add",
+            "user.disable",
+            "user.enable",
+            "principal.enrol",
+            "principal.rekey",
+            "principal.disable",
+            "principal.enable",
+            "cap.set",
+            "invite.create",
+            "invite.redeem",
+            "invite.revoke",
+        }
         assert count["types"] == moving
 
 

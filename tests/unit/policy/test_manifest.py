@@ -1,4 +1,4 @@
-"""Manifests: exact bytes, and each refusal of brokered-grants.md §6 by the rule that must refuse it, one vector each."""
+"""Manifests: exact bytes, and each refusal of brokered-grants.md §6 by the rule that must make it, one vector each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import jsonschema
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.unit.policy.world import ACME, BOB, DEV, World, acme, key, recipient
+from tests.unit.policy.world import BOB, DEV, World, acme, key, quotes_nothing, recipient
 from zopp import _fast
-from zopp.errors import FormatError, NotFound, ZoppError
+from zopp.errors import FormatError, ZoppError
 from zopp.policy import canonical, manifest as m
 from zopp.policy.findings import Finding
-from zopp.policy.manifest import FileEntry, Manifest
+from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
-from zopp.policy.view import View, dump, quick_manifest
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "policies/schema/manifest.schema.json").read_text())
 VALID = jsonschema.Draft202012Validator(SCHEMA)
@@ -57,9 +56,16 @@ def facts(s: State, env: str = "api/dev", signer: str = "bob-laptop") -> dict[st
         groups.append([r for r in (s.all_envs[env].server_key, s.all_envs[env].break_glass) if r])
     entry = FileEntry(_fast.sha512(b"body").hex(), KC, s.seq, signer, KC if brokered else None)
     return {
-        "ws": s.ws, "env": env, "generation": 3, "prev": None, "policy_seq": s.seq, "policy_hash": s.head, "signer": signer,
-        "groups": groups, "files": {PATH: entry},
-    }  # fmt: skip
+        "ws": s.ws,
+        "env": env,
+        "generation": 3,
+        "prev": None,
+        "policy_seq": s.seq,
+        "policy_hash": s.head,
+        "signer": signer,
+        "groups": groups,
+        "files": {PATH: entry},
+    }
 
 
 def entry(of: FileEntry, **change: Any) -> FileEntry:
@@ -99,14 +105,28 @@ def test_a_good_manifest(w: World, env: str) -> None:
 
 def test_exact_bytes() -> None:
     """The form that other implementations must produce."""
-    data = m.build(ws="0" * 64, env="api/dev", generation=1, prev=None, policy_seq=2, policy_hash="1" * 64,
-                   signer="bob", groups=[["age1b", "age1a"]],
-                   files={"b.yaml": FileEntry("2" * 128, KC, None, None)})  # fmt: skip
+    data = m.build(
+        ws="0" * 64,
+        env="api/dev",
+        generation=1,
+        prev=None,
+        policy_seq=2,
+        policy_hash="1" * 64,
+        signer="bob",
+        groups=[["age1b", "age1a"]],
+        files={"b.yaml": FileEntry("2" * 128, KC, None, None)},
+    )
     assert data == (
-        b'{"env":"api/dev","files":{"b.yaml":{"dk_by":null,"dk_seq":null,"kc":"' + KC.encode() + b'","sha512":"' + b"2" * 128
-        + b'"}},"generation":1,"groups":{"1":["age1a","age1b"]},"meta":{},"policy":{"hash":"' + b"1" * 64
-        + b'","seq":2},"prev":null,"signer":"bob","v":1,"ws":"' + b"0" * 64 + b'"}'
-    )  # fmt: skip
+        b'{"env":"api/dev","files":{"b.yaml":{"dk_by":null,"dk_seq":null,"kc":"'
+        + KC.encode()
+        + b'","sha512":"'
+        + b"2" * 128
+        + b'"}},"generation":1,"groups":{"1":["age1a","age1b"]},"meta":{},"policy":{"hash":"'
+        + b"1" * 64
+        + b'","seq":2},"prev":null,"signer":"bob","v":1,"ws":"'
+        + b"0" * 64
+        + b'"}'
+    )
 
 
 def test_commitments_bind_everything() -> None:
@@ -118,9 +138,13 @@ def test_commitments_bind_everything() -> None:
 
     text = b"zopp-kc-v1\0" + b"a" * 64 + b"\0api/dev\0x.yaml"
     assert canonical.unb64(kc, 32) == hmac.new(b"k" * 32, text, hashlib.sha256).digest()
-    others = [m.commitment(b"l" * 32, *base), m.commitment(b"k" * 32, "b" * 64, *base[1:]),
-              m.commitment(b"k" * 32, "a" * 64, "api/prod", "x.yaml"), m.commitment(b"k" * 32, *base[:2], "y.yaml"),
-              m.share_commitment(b"k" * 33, *base)]  # fmt: skip
+    others = [
+        m.commitment(b"l" * 32, *base),
+        m.commitment(b"k" * 32, "b" * 64, *base[1:]),
+        m.commitment(b"k" * 32, "a" * 64, "api/prod", "x.yaml"),
+        m.commitment(b"k" * 32, *base[:2], "y.yaml"),
+        m.share_commitment(b"k" * 33, *base),
+    ]
     assert len({kc, *others}) == 6
     with pytest.raises(FormatError):
         m.share_commitment(b"k" * 32, *base)
@@ -168,9 +192,33 @@ def variants(good: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-BAD_PATHS = ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", ".git/config", "a/.GIT/x", ".zopp/x", ".ZOPP/x", "a\\b",
-             "C:x", "a\nb", "a\x00b", "a\x7f", "x" * 1025, "cafe\u0301.yaml", "a./b", "a /b", ".git /x", ".git./x",
-             "a\u202eb", "a\u2028b"]  # fmt: skip
+BAD_PATHS = [
+    "",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "..",
+    "a/../b",
+    "./a",
+    ".git/config",
+    "a/.GIT/x",
+    ".zopp/x",
+    ".ZOPP/x",
+    "a\\b",
+    "C:x",
+    "a\nb",
+    "a\x00b",
+    "a\x7f",
+    "x" * 1025,
+    "cafe\u0301.yaml",
+    "a./b",
+    "a /b",
+    ".git /x",
+    ".git./x",
+    "a\u202eb",
+    "a\u2028b",
+]
 
 
 @pytest.mark.parametrize("env", ["api/dev", "web/prod"])
@@ -187,14 +235,24 @@ def test_form(env: str) -> None:
         with pytest.raises(FormatError):
             m.parse(canonical.encode({**good, "threshold": 2}))
     # what a schema cannot say
-    codeonly = {"unsorted", "case twins", "path 'cafe\u0301.yaml'", "path 'a./b'", "path 'a /b'", "path '.git /x'",
-                "path '.git./x'", "path 'a\\u202eb'", "path 'a\\u2028b'"}  # fmt: skip
+    codeonly = {
+        "unsorted",
+        "case twins",
+        "path 'cafe\u0301.yaml'",
+        "path 'a./b'",
+        "path 'a /b'",
+        "path '.git /x'",
+        "path '.git./x'",
+        "path 'a\\u202eb'",
+        "path 'a\\u2028b'",
+    }
     names = variants(good)
     assert len(names) > 100
     for name, value in names.items():
+        floats = "1.0" in name or "1.5" in name
+        raw = json.dumps(value).encode() if floats else canonical.encode(value)
         with pytest.raises(FormatError):
-            m.parse(canonical.encode(value) if "1.0" not in name and "1.5" not in name else json.dumps(value).encode())
-            pytest.fail(name)
+            m.parse(raw)
         # JSON Schema takes 1.0 for an integer and `True == 1` for const; canonical form has neither
         if name not in codeonly and name not in ("v=1.0", "v=True", "generation=1.0", "v true"):
             assert not VALID.is_valid(value), name
@@ -202,9 +260,19 @@ def test_form(env: str) -> None:
 
 def test_form_is_one_spelling() -> None:
     data = m.build(**facts(direct().state))
-    for bad in (data + b"\n", b" " + data, data.replace(b'"v":1', b'"v": 1'), data.replace(b'"v":1', b'"v":1,"v":1'),
-                data.replace(b"api/dev", b"api\\/dev"), data.replace(b'"generation":3', b'"generation":3.0'),
-                data[:-1], b"", b"[]", b"null", b"\xff"):  # fmt: skip
+    for bad in (
+        data + b"\n",
+        b" " + data,
+        data.replace(b'"v":1', b'"v": 1'),
+        data.replace(b'"v":1', b'"v":1,"v":1'),
+        data.replace(b"api/dev", b"api\\/dev"),
+        data.replace(b'"generation":3', b'"generation":3.0'),
+        data[:-1],
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+    ):
         with pytest.raises(FormatError):
             m.parse(bad)
 
@@ -223,7 +291,8 @@ def test_any_bytes(data: bytes) -> None:
         m.parse(data)
     except ZoppError as exc:
         text = data.decode("utf-8", "ignore")
-        assert len(text) < 12 or text not in str(exc)
+        if len(text) >= 12:
+            quotes_nothing(exc, text)
 
 
 # --- rules 1-5, 7-10 by `check`
@@ -319,8 +388,12 @@ def test_rule_7_kind(w: World) -> None:
 
 def test_rule_8_group_2(w: World) -> None:
     s = w.state
-    for second in ([recipient("srv")], [recipient("bg")], [recipient("srv"), recipient("bg"), recipient("eve")],
-                   [recipient("srv"), recipient("eve")]):  # fmt: skip
+    for second in (
+        [recipient("srv")],
+        [recipient("bg")],
+        [recipient("srv"), recipient("bg"), recipient("eve")],
+        [recipient("srv"), recipient("eve")],
+    ):
         f = facts(s, "web/prod")
         assert codes(judge(s, f | {"groups": [f["groups"][0], second]})) == {"group2"}
     w.env("web/bare", kind="brokered")
@@ -432,136 +505,3 @@ def test_check_file(w: World) -> None:
     w.do("alice-laptop", "env.archive", {"env": "api/dev"})
     found = m.check_file(made, PATH, sops(g[:1], flat=True, threshold=None), w.state, check_stanza=no_check)
     assert codes(found) == {"no_environment"}
-
-
-# --- the lean view
-
-
-def test_view_says_what_the_state_says(w: World) -> None:
-    s = w.state
-    v = View(dump(s))
-    assert (v.ws, v.name, v.seq, v.head, v.at) == (s.ws, s.name, s.seq, s.head, s.at)
-    assert [v.hash_at(n) for n in range(s.seq + 1)] == [s.hash_at(n) for n in range(s.seq + 1)]
-    assert set(v.envs) == set(s.envs)
-    for name, env in s.envs.items():
-        e = v.env(name)
-        assert (e.kind, e.protected, e.server_key, e.break_glass) == (
-            env.kind, env.protected, env.server_key, env.break_glass,
-        )  # fmt: skip
-        assert e.readers == {r: p for p, r in s.readers(name).items()}
-        assert {p: k for p, (k, _) in e.writers.items()} == dict(s.writers(name))
-        assert all(since == s.writer_since(p, name) for p, (_, since) in e.writers.items())
-        assert e.read_lost_seq == s.read_lost_seq(name)
-    assert v.principals()["bob-laptop"] == (key("bob-laptop").public, recipient("bob-laptop"), "bob")
-    for bad in (-1, s.seq + 1):
-        with pytest.raises(NotFound):
-            v.hash_at(bad)
-    with pytest.raises(NotFound):
-        v.env("api/nope")
-    with pytest.raises(NotFound):
-        v.resolve("api/nope")
-    with pytest.raises(FormatError):
-        v.resolve("api/dev@2")
-    w.do("alice-laptop", "env.archive", {"env": "api/dev"})
-    w.env("api/dev@2")
-    assert View(dump(w.state)).resolve("api/dev") == "api/dev@2" == str(w.state.scope("api/dev"))
-
-
-def test_a_torn_view_is_no_view(w: World) -> None:
-    data = dump(w.state)
-    for cut in range(0, len(data), 7):
-        with pytest.raises(FormatError):
-            View(data[:cut])
-    for bad in (data + b"x", b"x" + data, b"", data[:-32], data + bytes(32)):
-        with pytest.raises(FormatError):
-            View(bad)
-    hashes = len(data) - 32 * (w.state.seq + 1)
-    for at in range(0, hashes, 5):
-        torn = bytearray(data)
-        torn[at] ^= 1
-        with pytest.raises(FormatError):
-            View(bytes(torn))
-
-
-HISTORY: list[tuple[str, dict[str, Any]]] = [
-    ("binding.set", {"role": "read", "scope": DEV, "subject": BOB}),
-    ("binding.set", {"role": "write", "scope": DEV, "subject": BOB}),
-    ("binding.remove", {"scope": DEV, "subject": {"user": "carol"}}),
-    ("binding.set", {"role": "write", "scope": DEV, "subject": {"user": "carol"}}),
-    ("env.protect", {"env": "api/dev"}),
-    ("env.unprotect", {"env": "api/dev"}),
-    ("cap.set", {"principal": "bob-laptop", "cap": "read", "vouch": None}),
-    ("cap.set", {"principal": "bob-laptop", "cap": None, "vouch": None}),
-    ("principal.disable", {"principal": "bob-phone"}),
-    ("principal.enable", {"principal": "bob-phone", "vouch": None}),
-    ("binding.set", {"role": "write", "scope": ACME, "subject": BOB}),
-    ("binding.remove", {"scope": ACME, "subject": BOB}),
-    ("env.kind", {"env": "web/prod", "kind": "direct"}),
-    ("env.kind", {"env": "web/prod", "kind": "brokered"}),
-    ("env.breakglass", {"env": "web/prod", "recipient": None}),
-    ("env.serverkey", {"env": "web/prod", "recipient": recipient("srv2")}),
-    ("env.archive", {"env": "web/prod"}),
-]
-seen = {"quick": 0, "asked": 0, "clean": 0}
-
-
-@settings(max_examples=250, deadline=None)
-@given(st.data())
-def test_quick_agrees_with_full(data: st.DataObject) -> None:
-    """What the quick check takes, the full one has nothing against; and it takes what is plainly good."""
-    w = brokered()
-    states = [w.state]
-    for type, change in data.draw(st.lists(st.sampled_from(HISTORY), max_size=4)):
-        try:
-            states.append(w.do("alice-laptop", type, change))
-        except ZoppError:
-            continue
-    s = w.state
-    v = View(dump(s))
-    env = data.draw(st.sampled_from(["api/dev", "web/prod"]))
-    people = ["bob-laptop", "alice-laptop", "carol-desktop", "bob-phone"]
-    then = data.draw(st.sampled_from([s, *states]))
-    f = facts(then, env, data.draw(st.sampled_from(people)))
-    file = f["files"][PATH]
-    if data.draw(st.booleans()):
-        f["files"] = {PATH: entry(file, dk_seq=data.draw(st.integers(0, s.seq + 1)),
-                                  dk_by=data.draw(st.sampled_from(people)))}  # fmt: skip
-    if data.draw(st.integers(0, 5)) == 0:
-        f["files"] = {PATH: entry(file, dk_seq=None, dk_by=None)}
-    if data.draw(st.integers(0, 5)) == 0:
-        f["policy_seq"] = data.draw(st.integers(0, s.seq + 2))
-        f["policy_hash"] = s.hash_at(min(f["policy_seq"], s.seq))
-    if data.draw(st.integers(0, 5)) == 0:
-        f["groups"][0].append(recipient(data.draw(st.sampled_from(["eve", "ci", "bob-phone2"]))))
-    if data.draw(st.integers(0, 8)) == 0:
-        f["ws"] = "0" * 64
-    raw = m.build(**f)
-    sig = sign(raw, data.draw(st.sampled_from([f["signer"]] * 6 + ["eve"])),
-               data.draw(st.sampled_from([m.NAMESPACE] * 6 + ["git"])))  # fmt: skip
-    at = data.draw(st.sampled_from([env] * 6 + ["api/prod"]))
-    quick = quick_manifest(v, raw, sig, env=at)
-    full = m.check(m.parse(raw), sig, s, ws=s.ws, env=at)
-    if quick is not None:
-        assert full == [] and isinstance(quick, Manifest) and quick.raw == raw
-        seen["quick"] += 1
-    elif not full:
-        # asking is allowed only where office was interrupted: signer or maker wrote then, was out, and is back
-        turns = s._tables.writes
-        makers = {f["signer"], *(x.dk_by for x in f["files"].values())}
-        assert any(len(turns.get((env, who), ())) > 1 or s.writer_since(who, env) is None for who in makers if who)
-        seen["clean"] += 1
-    else:
-        seen["asked"] += 1
-
-
-def test_quick_took_some() -> None:
-    assert seen["quick"] >= 20 and seen["asked"] >= 20
-
-
-def test_quick_asks_for_rubbish(w: World) -> None:
-    v = View(dump(w.state))
-    data = m.build(**facts(w.state))
-    assert quick_manifest(v, data, sign(data), env="api/dev") is not None
-    assert quick_manifest(v, b"{}", sign(data), env="api/dev") is None
-    assert quick_manifest(v, data, sign(data), env="api/nope") is None
-    assert quick_manifest(v, data, sign(b"other"), env="api/dev") is None

@@ -23,9 +23,31 @@ def test_grammar(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-a", "A", "a_b", "a b", "a/b", "a.b", "..", "a" * 64, "a@", "a@0", "a@1", "a@02", "a@-2", "a@2@3", "a@1000000",
-     "é", "a\n", "\u0430", "@2", "a@2x", "a@²"],
-)  # fmt: skip
+    [
+        "",
+        "-a",
+        "A",
+        "a_b",
+        "a b",
+        "a/b",
+        "a.b",
+        "..",
+        "a" * 64,
+        "a@",
+        "a@0",
+        "a@1",
+        "a@02",
+        "a@-2",
+        "a@2@3",
+        "a@1000000",
+        "é",
+        "a\n",
+        "\u0430",
+        "@2",
+        "a@2x",
+        "a@²",
+    ],
+)
 def test_not_names(text: str) -> None:
     assert not names.is_name(text)
     with pytest.raises(FormatError):
@@ -62,9 +84,22 @@ def test_scopes() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["api", {}, {"project": "api", "env": "api/dev"}, {"project": "api/dev"}, {"env": "api"}, {"env": "a/b/c"},
-     {"env": "/a"}, {"env": "a/"}, {"env": 1}, {"team": "api"}, None, ["project", "api"], {"project": "API"}],
-)  # fmt: skip
+    [
+        "api",
+        {},
+        {"project": "api", "env": "api/dev"},
+        {"project": "api/dev"},
+        {"env": "api"},
+        {"env": "a/b/c"},
+        {"env": "/a"},
+        {"env": "a/"},
+        {"env": 1},
+        {"team": "api"},
+        None,
+        ["project", "api"],
+        {"project": "API"},
+    ],
+)
 def test_bad_scopes(value: Any) -> None:
     with pytest.raises(FormatError):
         Scope.of_json(value)

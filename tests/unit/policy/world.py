@@ -6,7 +6,10 @@ import hashlib
 from functools import cache
 from typing import Any
 
+import pytest
+
 from zopp import _fast
+from zopp.errors import IntegrityError
 from zopp.policy import canonical, log, requests, statement
 from zopp.policy.apply import apply
 from zopp.policy.state import State
@@ -130,10 +133,14 @@ class World:
         self.n += 1
         own = key(label or name)
         raw = requests.draft(
-            ws=ws or self.state.ws, name=name, user=user, key=own.public if signing else None,
-            recipient=recip or recipient(label or name), id=rid(f"{name}{self.n}"),
+            ws=ws or self.state.ws,
+            name=name,
+            user=user,
+            key=own.public if signing else None,
+            recipient=recip or recipient(label or name),
+            id=rid(f"{name}{self.n}"),
             not_after=self.at + 100 if not_after is None else not_after,
-        )  # fmt: skip
+        )
         proof = canonical.b64(own.sign(requests.to_sign(raw))) if signing else None
         return {"request": canonical.decode(raw), "proof": proof}
 
@@ -190,3 +197,52 @@ def acme() -> World:
     w.project("api", "dev", "staging", "prod")
     w.project("web", "dev")
     return w
+
+
+CANARY = "canary7secret"
+
+
+def quotes_nothing(error: BaseException, text: str = CANARY) -> None:
+    """No part of the error that anyone may print holds `text`."""
+    parts = [str(error), repr(getattr(error, "__dict__", "")), str(error.__cause__)]
+    assert not any(text in part for part in parts)
+
+
+def refused(w: World, rule: str, by: str, type: str, data: dict[str, Any], **more: Any) -> None:
+    """The statement is refused by this rule, named with its seq, and nothing changes."""
+    before = w.state
+    with pytest.raises(IntegrityError) as caught:
+        w.do(by, type, data, **more)
+    assert caught.value.data["rule"] == rule, caught.value
+    assert caught.value.data["seq"] == before.seq + 1
+    assert w.state is before
+
+
+RULE = {
+    "rule": "deploy",
+    "service": "ci",
+    "issuer": "https://ci.example.org",
+    "audience": "zopp",
+    "claims": {"ref": "main", "project_id": "1"},
+    "max_ttl": 60,
+}
+
+
+def invite_data(name: str, role: str, tag: str | None = None, scope: dict[str, str] = DEV) -> dict[str, Any]:
+    return {"invite": name, "key": key(name).text, "email_tag": tag, "scope": scope, "role": role, "not_after": 5000}
+
+
+def redeem_data(
+    w: World,
+    invite: str,
+    device: str,
+    user: str,
+    *,
+    tag: str | None = None,
+    countersigned: bool = False,
+    signer: Key | None = None,
+) -> dict[str, Any]:
+    made = w.request(device, user)
+    signed = requests.claim_to_sign(canonical.encode(made["request"]))
+    claim = canonical.b64((signer or key(invite)).sign(signed)) if countersigned else None
+    return {**made, "invite": invite, "email_tag": tag, "claim": claim}
