@@ -217,11 +217,13 @@ def _rekey(act: Act) -> None:
     if (key, recipient) == (p.key, p.recipient):
         raise act.no("no_change", f"{p.name} has these keys already")
     _take_keys(act, p.name, key, recipient, p)
-    if recipient != p.recipient:
-        # The old recipient opened what it could read: that is a loss of read for rotation (S47).
-        limit = t.limit(p.name)
-        if limit:
-            act.lost.update(scope for scope in t.below(t.direct(p.holder), "") if "/" in scope)
+    if t.limit(p.name):
+        # The old recipient opened what it could read: a loss of read for rotation (S47). So is becoming unfit for a
+        # brokered environment, whose files are encrypted to signing X25519 principals only.
+        unfit = key is None or not recipient.startswith("age1")
+        for scope in t.below(t.direct(p.holder), ""):
+            if "/" in scope and (recipient != p.recipient or (unfit and t.envs[scope].kind == "brokered")):
+                act.lost.add(scope)
 
     def change() -> None:
         t.principals[p.name] = replace(p, key=key, recipient=recipient)

@@ -215,6 +215,14 @@ class State:
             return self._subject(found)
         raise NotFound(f"there is no user, group or service {typed}", code="subject")
 
+    def principal(self, typed: str) -> Principal:
+        """The device or service that a person means; of names made again the latest. NotFound if there is none."""
+        names.check_name(typed)
+        found = self._tables.principals.get(names.numbered(typed, self._tables.names.get(typed, (1, ""))[0]))
+        if found is None:
+            raise NotFound(f"there is no device or service {typed}", code="principal")
+        return found
+
     def next_name(self, typed: str, project: str = "") -> str:
         """The name that statements must use to make something called `typed` (in `project`, an environment):
         `staging`, or `staging@2` where one is gone. FormatError for a bad name; whether it is free is `apply`'s."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.policy.world import ACME, API, BOB, DEV, World, acme, refused
-from zopp.errors import IntegrityError
+from zopp.errors import FormatError, IntegrityError, NotFound
 from zopp.policy import statement
 from zopp.policy.apply import apply
 
@@ -98,3 +98,22 @@ def test_apply_is_pure(w: World) -> None:
         s.users["eve"] = 1  # type: ignore[index]
     with pytest.raises(TypeError):
         s.readers("api/dev")["eve"] = "x"  # type: ignore[index]
+
+
+def test_what_people_type(w: World) -> None:
+    """Typed names find the latest making, of the right kind."""
+    s = w.state
+    assert s.principal("bob-laptop").user == "bob" and s.principal("ci").user is None
+    assert [s.subject(n).kind for n in ("bob", "ci")] == ["user", "service"]
+    assert [str(s.scope(n)) for n in ("acme", "api", "api/dev")] == ["acme", "api", "api/dev"]
+    for bad in ("nobody", "api"):
+        with pytest.raises(NotFound):
+            s.subject(bad)
+    for bad in ("bob", "nobody"):
+        with pytest.raises(NotFound):
+            s.principal(bad)
+    w.do("alice-laptop", "principal.disable", {"principal": "bob-laptop"})
+    w.enrol("bob-laptop@2", "bob")
+    assert w.state.principal("bob-laptop").name == "bob-laptop@2"
+    with pytest.raises(FormatError):
+        w.state.principal("bob-laptop@2")

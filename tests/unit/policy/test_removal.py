@@ -106,3 +106,16 @@ def test_s49_write_history(w: World) -> None:
     w.env("api/later")
     assert w.state.writer_since("alice-laptop", "api/later") == w.state.seq
     assert not w.state.wrote_at("alice-laptop", "api/later", w.state.seq - 1)
+
+
+def test_s47_a_reader_that_becomes_unfit_for_a_brokered_environment(w: World) -> None:
+    """Without a signing key it is no recipient there any more, though its role says read."""
+    w.bind(BOB, "read", DEV)
+    w.do("alice-laptop", "env.kind", {"env": "api/dev", "kind": "brokered"})
+    w.bind(BOB, "read", {"env": "api/prod"})
+    keyless = w.request("bob-phone", "bob", signing=False, recip=recipient("bob-phone"))
+    w.do("alice-laptop", "principal.rekey", {**keyless, "vouch": None})
+    assert w.state.left_out("api/dev") == {"bob-phone": "has no signing key"}
+    assert w.state.read_lost_seq("api/dev") == w.state.seq
+    assert w.state.read_lost_seq("api/prod") == 0
+    assert w.state.readers("api/prod")["bob-phone"] == recipient("bob-phone")
