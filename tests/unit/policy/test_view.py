@@ -161,3 +161,43 @@ def test_quick_asks_for_rubbish(w: World) -> None:
     assert quick_manifest(v, b"{}", sign(data), env="api/dev") is None
     assert quick_manifest(v, data, sign(data), env="api/nope") is None
     assert quick_manifest(v, data, sign(b"other"), env="api/dev") is None
+
+
+def asks(w: World, f: dict[str, Any]) -> bool:
+    """Whether the quick check leaves it to the full one, which then has something against it."""
+    data = m.build(**f)
+    sig = sign(data, f["signer"])
+    quick = quick_manifest(View(dump(w.state)), data, sig, env=f["env"])
+    full = m.check(m.parse(data), sig, w.state, env=f["env"])
+    assert (quick is None) == bool(full)
+    return quick is None
+
+
+def test_quick_asks_about_each_fact(w: World) -> None:
+    """One doubt at a time, all else being good."""
+    before = w.state
+    w.bind({"user": "carol"}, "write", DEV)
+    f = facts(w.state)
+    assert not asks(w, f) and not asks(w, f | {"files": {}})
+    # a signer who became writer after the policy head, with no file to give it away
+    early = {"policy_seq": before.seq, "policy_hash": before.head, "files": {}}
+    assert asks(w, f | early | {"signer": "carol-desktop"})
+    assert not asks(w, f | early)
+    file = f["files"][PATH]
+    for change in (
+        {"dk_by": "carol-desktop", "dk_seq": before.seq},
+        {"dk_by": "ci"},
+        {"dk_by": None, "dk_seq": None},
+        {"dk_seq": w.state.seq + 1},
+    ):
+        assert asks(w, f | {"files": {PATH: entry(file, **change)}})
+    assert not asks(w, f | {"files": {PATH: entry(file, dk_by="carol-desktop")}})
+    w.unbind({"user": "carol"}, DEV)
+    assert asks(w, facts(w.state) | {"files": {PATH: entry(file, dk_seq=w.state.seq - 1)}})
+    assert not asks(w, facts(w.state))
+
+
+def test_quick_asks_where_only_break_glass_is_left(w: World) -> None:
+    w.env("web/bare", kind="brokered")
+    w.do("alice-laptop", "env.breakglass", {"env": "web/bare", "recipient": recipient("bg3")})
+    assert asks(w, facts(w.state, "web/bare", "alice-laptop"))
