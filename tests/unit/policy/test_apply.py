@@ -117,3 +117,19 @@ def test_what_people_type(w: World) -> None:
     assert w.state.principal("bob-laptop").name == "bob-laptop@2"
     with pytest.raises(FormatError):
         w.state.principal("bob-laptop@2")
+
+
+def test_a8_a_signature_that_is_not_needed(w: World) -> None:
+    """Valid or not, in order or not: one statement has one signature, by the key of `by`."""
+    by = "alice-laptop"
+    policy = statement.parse(w.line(by, "group.create", {"group": "g"})).policy
+    own = w.keys[by].sign(statement.to_sign(policy))
+    for other in (w.keys["bob-laptop"].sign(statement.to_sign(policy)), bytes(64), b"\xff" * 64):
+        with pytest.raises(IntegrityError) as caught:
+            apply(w.state, statement.parse(statement.seal(policy, [own, other])))
+        assert caught.value.data["rule"] == "surplus_signature"
+    genesis = statement.parse(w.lines[0])
+    with pytest.raises(IntegrityError) as caught:
+        apply(None, statement.parse(statement.seal(genesis.policy, [genesis.sigs[0], bytes(64)])))
+    assert caught.value.data["rule"] == "surplus_signature"
+    assert apply(w.state, statement.parse(statement.seal(policy, [own]))).groups["g"] == frozenset()
