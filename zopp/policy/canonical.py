@@ -53,17 +53,19 @@ def _text(value: "Any", depth: int) -> str:
     if depth >= MAX_DEPTH:
         raise FormatError("nested too deeply")
     if kind is dict:
+        try:
+            keys = sorted(value)
+        except TypeError:
+            raise FormatError("an object key is not a string") from None
         parts = []
-        for key in sorted(value) if all(type(k) is str for k in value) else _bad_key():
+        for key in keys:
+            if type(key) is not str:
+                raise FormatError("an object key is not a string")
             parts.append(_quoted(key) + ":" + _text(value[key], depth + 1))
         return "{" + ",".join(parts) + "}"
     if kind is list or kind is tuple:
         return "[" + ",".join([_text(item, depth + 1) for item in value]) + "]"
     raise FormatError("only objects, lists, strings, integers, booleans and null have a canonical form")
-
-
-def _bad_key() -> "list[str]":
-    raise FormatError("an object key is not a string")
 
 
 def decode(data: bytes) -> "Any":

@@ -76,7 +76,7 @@ def test_refused(data: bytes) -> None:
         canonical.decode(data)
 
 
-@pytest.mark.parametrize("value", [1.5, b"x", {1: 2}, {"a": {2, 3}}, object(), float("nan"), {None: 1}])
+@pytest.mark.parametrize("value", [1.5, b"x", {1: 2}, {"a": {2, 3}}, object(), float("nan"), {None: 1}, {1: 1, "a": 2}])
 def test_no_canonical_form(value: Any) -> None:
     with pytest.raises(FormatError):
         canonical.encode(value)
