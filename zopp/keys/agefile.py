@@ -16,6 +16,7 @@ from zopp.keys import bech32, curve, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
     from zopp.keys.identity import Identity
 
     Stanza = tuple[str, tuple[str, ...], bytes]  # kind, arguments, body

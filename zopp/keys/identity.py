@@ -68,6 +68,19 @@ def from_openssh(data: bytes, source: str, passphrase: "Callable[[], str] | None
     return Identity("ssh-ed25519 " + wire.base64_encode(wire.public_blob(key.public)), source, opener)
 
 
+def from_rsa(data: bytes, source: str) -> Identity:
+    """The identity that an unprotected ssh-rsa private key is, for old sops files only: zopp admits no such recipient.
+    Its recipient text is not derived and reads `ssh-rsa`. Raises FormatError."""
+    from zopp.keys import _pyrage
+
+    if data.startswith((_OPENSSH.encode(), b"-----BEGIN RSA PRIVATE KEY-----")):
+        try:
+            return Identity("ssh-rsa", source, _pyrage.ssh_identity(data))
+        except _pyrage.AgeError:
+            pass
+    raise FormatError("not an unprotected ssh-rsa private key", code="identity", place=source)
+
+
 def is_protected(data: bytes) -> bool:
     """Whether `data` is an age file, which a key file may be to be opened by a passphrase."""
     return data.startswith((_ARMORED.encode(), agefile.MAGIC))
