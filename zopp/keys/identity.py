@@ -98,7 +98,7 @@ def parse(
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if is_protected(data):
-        return parse(_unprotect(data, source, passphrase), source, ssh=ssh)
+        return parse(unprotect(data, source, passphrase), source, ssh=ssh)
     if ssh and data.startswith(_OPENSSH.encode()):
         return [from_openssh(data, source, passphrase)]
     found: list[Identity] = []
@@ -118,8 +118,20 @@ def parse(
     return found
 
 
-def _unprotect(data: bytes, source: str, passphrase: "Callable[[], str] | None") -> bytes:
-    """What a passphrase-encrypted age file holds. The work factor is bounded by pyrage (seconds, not hours)."""
+def secret_text(data: bytes, source: str, passphrase: "Callable[[], str] | None" = None) -> str:
+    """The `AGE-SECRET-KEY-1…` text of a key file that holds exactly one, for a recovery file. Errors as in `parse`."""
+    plain = unprotect(data, source, passphrase) if is_protected(data) else data
+    lines = [line for line in plain.decode("ascii", "replace").splitlines() if line and not line.startswith("#")]
+    if len(lines) != 1:
+        raise FormatError("the key file does not hold exactly one identity", code="identity", place=source)
+    from_secret(lines[0], source)
+    return lines[0]
+
+
+def unprotect(data: bytes, source: str, passphrase: "Callable[[], str] | None") -> bytes:
+    """What a passphrase-encrypted age file holds. Errors as in `parse`. pyrage bounds the work factor (seconds)."""
+    if not is_protected(data):
+        raise FormatError("not a passphrase-encrypted age file", code="identity", place=source)
     binary = data
     if not data.startswith(agefile.MAGIC):
         binary = agefile.dearmor(data.replace(b"\r\n", b"\n").decode("ascii", "replace"))
