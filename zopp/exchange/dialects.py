@@ -20,8 +20,9 @@ _COLON = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[\w.-]+)[ \t]*:(?=[ \t\n]|
 _LOOSE_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _AFTER_QUOTE = re.compile(r"[ \t]*(?:(?<=[ \t])#(?P<comment>[^\n]*))?(?=\n|\Z)")
 _BLANK = " \t"
-# What all eight parsers take as it is outside quotes. `?` and `*` are safe since a shell does not glob assignments.
-_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=^*?!\[\]{}-]*")
+# What all eight parsers take as it is outside quotes. `?` and `*` are safe since a shell does not glob assignments; a
+# tilde means a home folder to it only at the beginning and after a colon or an equals sign.
+_BARE = re.compile(r"(?:[A-Za-z0-9_./:@%+,=^*?!\[\]{}-]|(?<![:=])~)*")
 
 Piece = tuple[str, bool]  # text, and whether `$` in it is the dialect's to expand
 
@@ -266,7 +267,7 @@ def shell(text: str, at: int) -> Read:
             pieces.append((char, True))
             at += 1
     read = _finish(text, at, name, _join(pieces))
-    return Read(skip_pem(text, at), name, rule="unquoted-space") if read.rule else read
+    return Read(skip_pem(text, start), name, rule="unquoted-space") if read.rule else read
 
 
 def _running(text: str) -> str:

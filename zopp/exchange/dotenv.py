@@ -208,12 +208,16 @@ class _File:
             rule = "not-utf8"
         elif not rule and "\r" in statement and dialect not in ("docker", "sops"):
             rule = "carriage-return"
-        elif not rule and dialect != "auto" and value.startswith("-----BEGIN ") and "\n" not in value.strip():
+        elif not rule and _CUT_PEM.match(self.text, at) and dialects.skip_pem(self.text, at) > read.end:
             rule = "cut-pem"
             read = dialects.Read(dialects.skip_pem(self.text, at), read.name, rule=rule)
         if rule != read.rule:
             read = dialects.Read(read.end, read.name, () if rule else read.pieces, read.comment, rule)
         return read, value, expanded
+
+
+# A value that begins a PEM block without quotes, of which every dialect would take the first line alone.
+_CUT_PEM = re.compile(r"[^=:\n]*[=:][ \t]*-----BEGIN ")
 
 
 def _name_at(text: str, at: int) -> str:

@@ -50,7 +50,7 @@ def reason(name: str, allowed: "Collection[str]" = ()) -> str:
     `allowed` are the names that this user's local settings except from the list of code."""
     if not is_target(name):
         return "odd-name"
-    if name.lower() == "sops" or name.lower().startswith("sops_"):
+    if name == "sops" or name.startswith("sops_"):
         return "sops-name"
     if is_code(name) and name not in allowed:
         return "code-name"

@@ -55,7 +55,8 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """`lines` in the order of the source. `writes`: target key -> name at the source, for what is to be written."""
+    """`lines` in the order of the source. `writes`: target key -> name at the source, for what is to be written;
+    `origins`: the provenance to record with it."""
 
     lines: tuple[Line, ...]
     writes: Mapping[str, str]
@@ -70,10 +71,10 @@ class Plan:
         """For people: one entry a line, aligned, and a last line that counts."""
         rows = [(line.status, line.key, line.source, line.reason) for line in self.lines]
         widths = [max([len(row[column]) for row in rows], default=0) for column in range(3)]
-        text = [
-            "  ".join([cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]).rstrip()
-            for row in rows
-        ]
+        text = []
+        for row in rows:
+            padded = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+            text.append("  ".join(padded).rstrip())
         counts: dict[str, int] = {}
         for line in self.lines:
             counts[line.status] = counts.get(line.status, 0) + 1
@@ -118,7 +119,8 @@ def plan(
         status, reason = _judge(entry, target, takers, existing, provenance, on_conflict, source, exclude, allowed)
         if status in ("new", "changed"):
             writes[target] = entry.name
-        if status in ("new", "changed", "unchanged"):
+        # an unchanged key keeps the origin that it has, or importing twice would be a change
+        if status in ("new", "changed") or (status == "unchanged" and target not in provenance):
             origins[target] = Origin(kind=source.kind, id=source.id_of(entry.name))
         where = f"{source.locator}:{entry.line}"
         # a name that is not one may be a piece of a secret that was read wrongly
