@@ -38,7 +38,6 @@ class TestOpenssh:
             assert signing.load_openssh(path.read_bytes()).public == KEY.public
 
     def test_protected_keys_both_ways(self, locked_key: Path, tmp_path: Path) -> None:
-        pytest.importorskip("bcrypt")
         key = signing.load_openssh(locked_key.read_bytes(), lambda: "pass phrase")
         assert signing.public_line(key.public) in locked_key.with_suffix(".pub").read_text()
         path = tmp_path / "key"
