@@ -97,6 +97,8 @@ def auto(text: str, at: int) -> Read:
         return Read(skip_pem(text, at), name, rule="odd-name")
     if head["gap"]:
         return _bad(text, at, "space-around-equals", name)
+    if "\t" in head[0] or head[0].lstrip().startswith("export  "):
+        return _bad(text, at, "tab" if "\t" in head[0] else "export-blanks", name)  # node: part of the name
     if head["space"] and start < stop:
         return _bad(text, at, "comment-as-value" if text[start] == "#" else "space-around-equals", name)
     if text[start : start + 1] in ("'", '"'):
@@ -104,6 +106,8 @@ def auto(text: str, at: int) -> Read:
     bare = _BARE.match(text, start)
     assert bare is not None
     end, rest = bare.end(), text[bare.end() : stop]
+    if "\t" in rest[: len(rest) - len(rest.lstrip(_BLANK))]:
+        return _bad(text, at, "tab", name)  # node keeps it in the value
     if not rest.strip(_BLANK) or (rest[0] in _BLANK and end > start and rest.lstrip(_BLANK).startswith("#")):
         return Read(_next(text, at), name, ((bare[0], False),), rest.lstrip(_BLANK)[1:])
     value = text[start:stop]

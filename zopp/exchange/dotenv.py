@@ -36,6 +36,7 @@ RULES = {
     "duplicate": "the key stands twice; the last one counts",
     "escape-in-double-quotes": "parsers read a backslash in double quotes in different ways",
     "escape-in-single-quotes": "parsers read a backslash before the closing quote in different ways",
+    "export-blanks": "more than one blank after export, which node takes into the name",
     "hash-in-value": "some parsers begin a comment at the #",
     "mid-quote": "a quote inside an unquoted value",
     "no-equals": "no equals sign; a value is never taken from the environment",
@@ -46,12 +47,14 @@ RULES = {
     "placeholder": "the value looks like a placeholder",
     "shell-special": "a character that a shell would act upon",
     "space-around-equals": "a blank beside the equals sign",
+    "tab": "a tab outside quotes, which some parsers keep",
     "tilde": "a shell would put a home folder here",
     "undefined-reference": "expands a name that is not defined earlier in this file",
     "unquoted-space": "a blank in an unquoted value",
     "unterminated": "a quote that is not closed",
     "byte-order-mark": "a byte order mark, dropped",
     "crlf": "CRLF line ends, read as LF",
+    "blank-before-comment": "node reads an indented comment or a line of blanks as part of the next name",
     "dollar-kept": "a dollar sign that this dialect would expand, kept as written",
     "too-many": "more problems than are listed",
 }
@@ -153,6 +156,8 @@ class _File:
             # a comment of sops begins in the first column; an indented one is no statement of it, and no secret
             if not raw.strip(" \t") or raw.lstrip(" \t").startswith("#"):
                 note = [*note, raw] if raw.strip(" \t") else []
+                if raw[:1] in (" ", "\t") and not any(w.rule == "blank-before-comment" for w in self.warnings):
+                    self.warnings.append(Finding(line=line, key="", rule="blank-before-comment"))
                 end = stop + 1
             else:
                 end = self._statement(at, line, note)

@@ -39,13 +39,18 @@ def x25519_ok(point: bytes) -> bool:
     return u < P and u not in LOW_ORDER_U
 
 
+def ed25519_weak(point: bytes) -> bool:
+    """Whether `point` is not canonical or of small order. Cheap; says nothing about whether it is on the curve, which a
+    verification finds out by itself."""
+    y = int.from_bytes(point, "little") & ~(1 << 255)
+    return len(point) != 32 or y >= P or y in SMALL_ORDER_Y
+
+
 def ed25519_ok(point: bytes) -> bool:
     """Whether `point` is the canonical encoding of a point on edwards25519 that is not of small order."""
-    if len(point) != 32:
+    if ed25519_weak(point):
         return False
     y = int.from_bytes(point, "little") & ~(1 << 255)
-    if y >= P or y in SMALL_ORDER_Y:
-        return False
     # On the curve: x^2 = (y^2 - 1) / (d y^2 + 1) is a square, tested as a product to save the inversion.
     yy = y * y % P
     return pow((yy - 1) * (_D * yy + 1), (P - 1) // 2, P) == 1

@@ -71,12 +71,12 @@ def verify(armored: str, public: bytes, namespace: str, message: bytes) -> None:
     """Require that `armored` is `public`'s signature of exactly `message` in `namespace`.
 
     Raises FormatError (no signature of the one form), IntegrityError (another key, another namespace, or it does not
-    verify). `public` must be sound; small-order keys never verify.
+    verify). Keys of small order never verify.
     """
     signer, used, _, signature = parse(armored)
     if signer != public:
         raise IntegrityError("the signature is by another key", code="signature_key")
     if used != namespace:
         raise IntegrityError("the signature was made for another purpose", code="signature_namespace", namespace=used)
-    if not curve.ed25519_ok(public) or not _fast.ed25519_verify(public, signature, preimage(namespace, message)):
+    if curve.ed25519_weak(public) or not _fast.ed25519_verify(public, signature, preimage(namespace, message)):
         raise IntegrityError("the signature does not verify", code="signature")

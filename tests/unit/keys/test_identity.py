@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from zopp.errors import FormatError, Unknown, ZoppError
-from zopp.keys import agefile, identity, recovery, signing
+from zopp.keys import agefile, bech32, identity, recovery, signing
 
-SECRET, RECIPIENT = identity.generate()
-SECRET2, RECIPIENT2 = identity.generate()
+# Test keys, the same in every run so that tests keep their names.
+SECRET, SECRET2 = (bech32.encode("age-secret-key-", bytes([n] * 32)).upper() for n in (1, 2))
+RECIPIENT, RECIPIENT2 = (identity.from_secret(secret, "test").recipient for secret in (SECRET, SECRET2))
 PROTECTED = identity.protect(f"# a test key\n{SECRET}\n", "pass phrase")
 
 
