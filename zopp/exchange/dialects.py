@@ -69,12 +69,28 @@ def skip_pem(text: str, at: int) -> int:
 
 
 def _close(text: str, at: int, quote: str) -> int:
-    """The offset of the quote that closes the one before `at`, not counting those after a backslash; -1 if none."""
-    while at < len(text):
-        if text[at] == quote:
+    """The offset of the quote that closes the one before `at`: the first with an even number of backslashes before
+    it. -1 if there is none."""
+    start = at
+    while (at := text.find(quote, at)) >= 0:
+        before = at
+        while before > start and text[before - 1] == "\\":
+            before -= 1
+        if (at - before) % 2 == 0:
             return at
-        at += 2 if text[at] == "\\" else 1
+        at += 1
     return -1
+
+
+def _close_loosely(text: str, at: int, quote: str) -> int:
+    """As python-dotenv and npm's dotenv find it: the first quote with no backslash before it, else the last quote."""
+    last = -1
+    while (at := text.find(quote, at)) >= 0:
+        if text[at - 1] != "\\":
+            return at
+        last = at
+        at += 1
+    return last
 
 
 def _finish(text: str, at: int, name: str, pieces: tuple[Piece, ...], rule: str = "") -> Read:
@@ -177,13 +193,13 @@ def python(text: str, at: int) -> Read:
     name, start = head
     quote = text[start : start + 1]
     if quote in ("'", '"') and quote:
-        closed = re.compile(rf"{quote}((?:\\{quote}|[^{quote}])*){quote}").match(text, start)
-        if closed is None:
+        close = _close_loosely(text, start + 1, quote)
+        if close < 0:
             return _unterminated(text, start, name)
         known = r"\\([\\'\"abfnrtv])" if quote == '"' else r"\\([\\'])"
-        value = re.sub(known, lambda m: _PYTHON_ESCAPES.get(m[1], m[1]), closed[1])
+        value = re.sub(known, lambda m: _PYTHON_ESCAPES.get(m[1], m[1]), text[start + 1 : close])
         # a comment need not be set off here, but `"b"#c` is a typing error more often than a comment
-        return _finish(text, closed.end(), name, ((value, True),))
+        return _finish(text, close + 1, name, ((value, True),))
     line = text[start : line_end(text, start)]
     value, comment = _cut(line, r"\s+#")
     return Read(_next(text, start), name, ((value.rstrip(), True),), comment)
@@ -202,13 +218,13 @@ def npm(text: str, at: int) -> Read:
     name, start = head
     quote = text[start : start + 1]
     if quote and quote in "'\"`":
-        closed = re.compile(rf"{quote}((?:\\{quote}|[^{quote}])*){quote}").match(text, start)
-        if closed is None:
+        close = _close_loosely(text, start + 1, quote)
+        if close < 0:
             return _unterminated(text, start, name)
-        value = closed[1]
+        value = text[start + 1 : close]
         if quote == '"':
             value = value.replace("\\n", "\n").replace("\\r", "\r")
-        return _finish(text, closed.end(), name, ((value, False),))
+        return _finish(text, close + 1, name, ((value, False),))
     value, comment = _cut(text[start : line_end(text, start)], "#")
     return Read(_next(text, start), name, ((value.strip(), False),), comment)
 

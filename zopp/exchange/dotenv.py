@@ -146,6 +146,7 @@ class _File:
     def read(self) -> Parsed:
         at, line = 0, 1
         note: list[str] = []
+        indented = False
         text = self.text
         while at < len(text):
             stop = dialects.line_end(text, at)
@@ -156,7 +157,8 @@ class _File:
             # a comment of sops begins in the first column; an indented one is no statement of it, and no secret
             if not raw.strip(" \t") or raw.lstrip(" \t").startswith("#"):
                 note = [*note, raw] if raw.strip(" \t") else []
-                if raw[:1] in (" ", "\t") and not any(w.rule == "blank-before-comment" for w in self.warnings):
+                if raw[:1] in (" ", "\t") and not indented:
+                    indented = True
                     self.warnings.append(Finding(line=line, key="", rule="blank-before-comment"))
                 end = stop + 1
             else:

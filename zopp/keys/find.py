@@ -48,6 +48,9 @@ KEY_VARIABLES = (
     "SYSTEM_OIDCREQUESTURI",
 )
 
+# A relative folder would be looked for in the work tree, which others write.
+_NOT_ROOTED = "not looked at, since its path is not absolute"
+
 
 class Locked:
     """A source that was found and not yet opened. `recipient` is '' where only opening it would tell."""
@@ -102,7 +105,7 @@ class Found:
         self.problems.append(exc)
         self.tried.append((source, exc.message))
 
-    def _text(self, source: str, data: "str | bytes", *, recipient: str = "", ssh: bool = True) -> None:
+    def _text(self, source: str, data: "str | bytes", *, path: str = "", ssh: bool = True) -> None:
         try:
             self._took(source, identity.parse(data, source, ssh=ssh))
         except Unknown as exc:
@@ -113,12 +116,12 @@ class Found:
             def load(ask: "Ask | None") -> "list[Identity]":
                 return identity.parse(data, source, None if ask is None else lambda: ask(source), ssh=ssh)
 
-            self.locked.append(Locked(source, recipient, True, load))
+            self.locked.append(Locked(source, _public_beside(path), True, load))
             self.tried.append((source, "locked by a passphrase"))
         except ZoppError as exc:
             self._failed(source, exc)
 
-    def _file(self, source: str, path: str, *, strict: bool, optional: bool = False, recipient: str = "") -> None:
+    def _file(self, source: str, path: str, *, strict: bool, optional: bool = False) -> None:
         try:
             data = keyfiles.read_private(path, strict=strict)
         except NotFound as exc:
@@ -129,7 +132,7 @@ class Found:
         except ZoppError as exc:
             self._failed(source, exc)
         else:
-            self._text(source, data, recipient=recipient)
+            self._text(source, data, path=path)
 
     def _command(self, variable: str, command: str, env: "Mapping[str, str]", allowed: bool) -> None:
         if not allowed:
@@ -170,9 +173,10 @@ def identities(env: "Mapping[str, str]", home: str, config_dir: str, *, run_comm
         found._file(f"SOPS_AGE_SSH_PRIVATE_KEY_FILE ({path})", path, strict=False)
     if command := env.get("SOPS_AGE_SSH_PRIVATE_KEY_CMD", ""):
         found._command("SOPS_AGE_SSH_PRIVATE_KEY_CMD", command, env, run_commands)
-    path = os.path.join(home, ".ssh", "id_ed25519")
-    found._file(path, path, strict=False, optional=True, recipient=_public_beside(path))
-    found._rsa(os.path.join(home, ".ssh", "id_rsa"))
+    if os.path.isabs(home):
+        path = os.path.join(home, ".ssh", "id_ed25519")
+        found._file(path, path, strict=False, optional=True)
+        found._rsa(os.path.join(home, ".ssh", "id_rsa"))
     if text := env.get("SOPS_AGE_KEY", ""):
         found._text("SOPS_AGE_KEY", text, ssh=False)
     if path := env.get("SOPS_AGE_KEY_FILE", ""):
@@ -180,11 +184,15 @@ def identities(env: "Mapping[str, str]", home: str, config_dir: str, *, run_comm
     if command := env.get("SOPS_AGE_KEY_CMD", ""):
         found._command("SOPS_AGE_KEY_CMD", command, env, run_commands)
     path = os.path.join(keyfiles.config_home(env, home), "sops", "age", "keys.txt")
-    found._file(path, path, strict=False, optional=True)
+    if os.path.isabs(path):
+        found._file(path, path, strict=False, optional=True)
     return found
 
 
 def _from_store(found: Found, config_dir: str) -> None:
+    if not os.path.isabs(config_dir):
+        found.tried.append((config_dir, _NOT_ROOTED))
+        return
     try:
         name = keyfiles.current(config_dir)
     except ZoppError as exc:
@@ -195,11 +203,13 @@ def _from_store(found: Found, config_dir: str) -> None:
         found.tried.append((keyfiles.folder(config_dir), several))
         return
     path = os.path.join(keyfiles.folder(config_dir), name + ".age")
-    found._file(path, path, strict=True, recipient=_public_beside(path))
+    found._file(path, path, strict=True)
 
 
 def _public_beside(path: str) -> str:
     """The recipient in `path`.pub, '' if there is none. A wrong one costs a needless or a missing question only."""
+    if not path:
+        return ""
     from zopp.keys import agefile
 
     try:
@@ -234,6 +244,9 @@ def signing_key(env: "Mapping[str, str]", config_dir: str, ask: "Ask | None" = N
         if data is None and (path := env.get("ZOPP_SIGNING_KEY_FILE", "")):
             source = f"ZOPP_SIGNING_KEY_FILE ({path})"
             data = _private_or_public(path)
+        elif data is None and not os.path.isabs(config_dir):
+            found.tried.append((config_dir, _NOT_ROOTED))
+            return found
         elif data is None:
             source = keyfiles.folder(config_dir)
             name = keyfiles.current(config_dir)

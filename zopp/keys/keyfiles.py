@@ -108,7 +108,7 @@ def config_home(env: "Mapping[str, str]", home: str) -> str:
     import sys
 
     chosen = env.get("XDG_CONFIG_HOME", "")
-    if chosen:
+    if os.path.isabs(chosen):  # others are to be ignored, says the XDG specification
         return chosen
     if sys.platform == "darwin":
         return os.path.join(home, "Library", "Application Support")

@@ -279,6 +279,22 @@ class TestFind:
         found = find.identities({"XDG_CONFIG_HOME": str(tmp_path / "xdg")}, str(home), config)
         assert [own.recipient for own in found.identities] == [recipient]
 
+    def test_keys_are_never_looked_for_in_the_work_tree(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ssh_key: Path
+    ) -> None:
+        """Without HOME a path made from it would be relative, and a repository could hold the key."""
+        self.key_file(tmp_path / ".config" / "sops" / "age" / "keys.txt")
+        self.key_file(tmp_path / "xdg" / "sops" / "age" / "keys.txt")
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ssh" / "id_ed25519").write_bytes(ssh_key.read_bytes())
+        monkeypatch.chdir(tmp_path)
+        for env in ({}, {"XDG_CONFIG_HOME": "xdg"}):
+            for home in ("", "."):
+                assert find.identities(env, home, str(tmp_path / "none")).identities == []
+        Store(str(tmp_path / "zopp")).create("planted")
+        assert find.identities({}, "", "zopp").identities == []
+        assert find.signing_key({}, "zopp").key is None
+
     def test_macos_uses_its_own_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "darwin")
         assert keyfiles.config_home({}, "/h") == "/h/Library/Application Support"
