@@ -20,9 +20,6 @@ from zopp.repo.signer import Signer
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import Entry
 
-STATEMENT_NAMESPACE = "zopp-policy-v1"
-MANIFEST_NAMESPACE = "zopp-secrets-v1"
-
 
 @dataclass(slots=True)
 class _Touched:
@@ -53,7 +50,7 @@ class Draft:
         body = statement.draft(
             type_, data, ws=self.state.ws, seq=self.state.seq + 1, prev=self.state.head, at=at, by=self.signer.principal
         )
-        line = statement.seal(body, [self.signer.key.sign(sshsig.preimage(STATEMENT_NAMESPACE, body))])
+        line = statement.seal(body, [self.signer.key.sign(statement.to_sign(body))])
         self.state = policy_apply.apply(self.state, statement.parse(line))
         self.lines.append(line)
 
@@ -81,19 +78,19 @@ class Draft:
             self._touched[env.scope] = _Touched(env, files, dict(env.manifest.meta) if env.manifest else {})
         return self._touched[env.scope]
 
-    def wrap(self, env: Environment, data_key: bytes, keep: Sequence[Entry] = ()) -> list[Entry]:
+    def wrap(self, env: Environment, data_key: bytes, keep: Sequence[Entry] = ()) -> tuple[Entry, ...]:
         """An entry per reader of `env` under the drafted policy, sorted by principal; entries in `keep` are reused."""
         kept = {entry.recipient: entry for entry in keep}
         readers = self.state.readers(env.scope)
-        return [
+        return tuple(
             kept.get(recipient) or Entry(recipient, agefile.wrap(recipient, data_key))
             for _, recipient in sorted(readers.items())
-        ]
+        )
 
     def listed_paths(self) -> dict[str, list[str]]:
         """Every secrets file of every live environment after this draft, with the recipients of its environment."""
         found: dict[str, list[str]] = {}
-        for scope in self.state.live_envs():
+        for scope in self.state.envs:
             recipients = [recipient for _, recipient in sorted(self.state.readers(scope).items())]
             if scope in self._touched:
                 paths = list(self._touched[scope].files)
@@ -137,15 +134,16 @@ class Draft:
             env=scope,
             generation=generation + 1,
             prev=None if previous is None else sha256(previous).hex(),
-            policy=(self.state.seq, self.state.head),
+            policy_seq=self.state.seq,
+            policy_hash=self.state.head,
             signer=self.signer.principal,
-            groups={"1": sorted(self.state.readers(scope).values())},
+            groups=[list(self.state.readers(scope).values())],
             files=touched.files,
             meta=touched.meta,
         )
-        signature = self.signer.key.sign(sshsig.preimage(MANIFEST_NAMESPACE, data))
+        signature = self.signer.key.sign(manifests.to_sign(data))
         self.put(path, data)
-        self.put(path + ".sig", sshsig.armor(self.signer.key.public, MANIFEST_NAMESPACE, signature).encode())
+        self.put(path + ".sig", sshsig.armor(self.signer.key.public, manifests.NAMESPACE, signature).encode())
 
     def _blocks(self) -> None:
         listed = self.listed_paths()

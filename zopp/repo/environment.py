@@ -4,14 +4,15 @@
 come only from `repo.unlock`, which checks the key commitment.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
 from zopp._fast import sha256, sha512
 from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
 from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
-from zopp.policy.manifest import Finding, Manifest
+from zopp.policy.findings import Finding
+from zopp.policy.manifest import Manifest
 from zopp.repo import files, git, layout
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile
@@ -53,20 +54,25 @@ class Environment:
 
 
 # What the policy no longer wants but what a rekey by a writer mends: reads warn, writes are refused.
-MENDED_BY_REKEY = frozenset({"recipient.stale", "not_rotated"})
-# What a writer's fresh signature mends: the signer lost write, or the log moved on.
-MENDED_BY_SIGN = frozenset({"signer.unauthorised", "generation.older", "generation.beside"})
+MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})
+# What a look and a fresh signature by a writer mends.
+MENDED_BY_SIGN = frozenset({"not_writer_now", "signer_disabled", "signer_key"})
+
+
+def finding(code: str, severity: str, message: str, place: str = "", *, rule: int = 0) -> Finding:
+    """A finding of this layer; `rule` is that of brokered-grants §6, 0 where none has a number."""
+    return Finding(code, severity, message, place, rule)
 
 
 def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str:
     """The environment in statements that people call `name` (None: the default of zopp.toml or ZOPP_ENV)."""
     project = project or ws.env.get("ZOPP_PROJECT") or ws.project
     name = name or ws.env.get("ZOPP_ENV") or ws.settings.default_env
-    if project not in {p.partition("@")[0] for p in ws.state.live_projects()}:
+    if project not in {p.partition("@")[0] for p in ws.state.projects}:
         raise NotFound(
             f"workspace {ws.state.name} has no project {project}",
             code="project.unknown",
-            candidates=[p.partition("@")[0] for p in ws.state.live_projects()],
+            candidates=[p.partition("@")[0] for p in ws.state.projects],
         )
     if name is None:
         raise UsageError(
@@ -74,7 +80,7 @@ def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str
             code="env.missing",
             hint="say -e ENV; environments: " + ", ".join(names(ws, project)),
         )
-    found = [scope for scope in ws.state.live_envs() if people_name(scope) == f"{project}/{name}"]
+    found = [scope for scope in ws.state.envs if people_name(scope) == f"{project}/{name}"]
     if not found or "@" in name:
         raise NotFound(f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project))
     return found[0]
@@ -91,7 +97,7 @@ def names(ws: Workspace, project: str | None = None) -> list[str]:
     project = project or ws.project
     return sorted(
         people_name(scope).partition("/")[2]
-        for scope in ws.state.live_envs()
+        for scope in ws.state.envs
         if people_name(scope).startswith(project + "/")
     )
 
@@ -105,7 +111,7 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
         scope=scope,
         project=project,
         name=name,
-        kind=ws.state.env_kind(scope),
+        kind=ws.state.envs[scope].kind,
         manifest=None,
         manifest_bytes=None,
         signature=None,
@@ -115,28 +121,32 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
     env.signature = ws.read(path + ".sig")
     if env.manifest_bytes is None:
         if env.signature is not None:
-            env.findings.append(Finding("manifest.missing", "error", "the manifest is gone", path))
+            env.findings.append(finding("manifest.missing", "error", "the manifest is gone", path))
         return env
     if env.signature is None:
-        env.findings.append(Finding("manifest.unsigned", "error", "the manifest has no signature", path))
+        env.findings.append(finding("manifest.unsigned", "error", "the manifest has no signature", path))
         return env
     try:
         env.manifest = manifests.parse(env.manifest_bytes)
         signature = sshsig.parse(env.signature.decode("ascii", "replace"))
     except ZoppError as exc:
-        env.findings.append(Finding(exc.code, "error", exc.message, path))
+        env.findings.append(finding(exc.code, "error", exc.message, path))
         return env
-    previous, parents = _history(ws, path) if history else (None, [])
-    env.findings += manifests.check(
-        env.manifest, signature, ws.state, scope=scope, place=path, previous=previous, parents=parents
-    )
+    parents = _parents(ws, path, env.manifest_bytes) if history else []
+    # `prev` is checked where the one before is at hand; several generations may have passed since the last commit.
+    before = [parent for parent in parents if parent.generation == env.manifest.generation - 1]
+    previous = next((p for p in before if p.hash == env.manifest.prev), before[0] if before else None)
+    for found in manifests.check(
+        env.manifest, signature, ws.state, ws=ws.state.ws, env=scope, previous=previous, parents=parents
+    ):
+        env.findings.append(found if found.place else replace(found, place=path))
     folded: dict[str, str] = {}
     for listed, entry in env.manifest.files.items():
         env.files[listed] = _read_listed(ws, env, listed, entry.sha512)
         twin = folded.setdefault(listed.casefold(), listed)
         if twin != listed:
             env.findings.append(
-                Finding("path.twin", "error", f"differs from {twin} by letter case only", listed)
+                finding("path.twin", "error", f"differs from {twin} by letter case only", listed)
             )
     env.findings += _remembered(ws, env)
     return env
@@ -148,37 +158,40 @@ def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> Sec
     try:
         found.data = files.read(ws.root, path)
     except ZoppError as exc:
-        env.findings.append(Finding(exc.code, "error", exc.message, path))
+        env.findings.append(finding(exc.code, "error", exc.message, path))
         return found
     found.listed = sha512(found.data).hex() == wanted
     if not found.listed:
         env.findings.append(
-            Finding("file.changed", "error", "is not the file that the manifest lists; a writer has to look at it", path)
+            finding("file.changed", "error", "is not the file that the manifest lists; a writer has to look at it", path)
         )
     try:
         found.sops = sopsfile.read(found.data, sopsfile.format_of(path), strict=True)
     except ZoppError as exc:
-        env.findings.append(Finding(exc.code, "error", exc.message, path))
+        env.findings.append(finding(exc.code, "error", exc.message, path))
         return found
-    env.findings += manifests.check_file(env.manifest, path, found.sops, ws.state)
+    # Whether these are the signed bytes was said above, once.
+    env.findings += [f for f in manifests.check_file(env.manifest, path, found.sops, ws.state) if f.code != "bytes"]
     return found
 
 
-def _history(ws: Workspace, path: str) -> tuple[bytes | None, list[bytes]]:
-    """The manifest of HEAD, and of every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge).
-    A work tree equal to HEAD is judged against HEAD's parents."""
-    here = ws.read(path)
+def _parents(ws: Workspace, path: str, here: bytes) -> list[Manifest]:
+    """The manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work tree equal
+    to HEAD is judged against HEAD's own parents."""
     head = git.show(ws.root, "HEAD", path)
     if head is None:
-        return None, []
+        return []
     merging = git.merge_heads(ws.checkout.git_dir)
-    if head == here and not merging:
-        parents = git.parents(ws.root, "HEAD") if git.resolve(ws.root, "HEAD") else []
-    else:
-        parents = ["HEAD", *merging]
-    found = [git.show(ws.root, parent, path) for parent in parents]
-    present = [data for data in found if data is not None]
-    return (present[0] if present else None), present
+    revisions = git.parents(ws.root, "HEAD") if head == here and not merging else ["HEAD", *merging]
+    found = []
+    for revision in revisions:
+        data = git.show(ws.root, revision, path)
+        try:
+            if data is not None:
+                found.append(manifests.parse(data))
+        except ZoppError:
+            continue  # a parent that never verified proves nothing about its child
+    return found
 
 
 def _remembered(ws: Workspace, env: Environment) -> list[Finding]:
@@ -195,7 +208,7 @@ def _remembered(ws: Workspace, env: Environment) -> list[Finding]:
         return []
     if env.manifest.generation < generation:
         return [
-            Finding(
+            finding(
                 "generation.older",
                 "warn",
                 f"generation {env.manifest.generation} is older than {generation}, which this clone has seen on the "
@@ -205,7 +218,7 @@ def _remembered(ws: Workspace, env: Environment) -> list[Finding]:
         ]
     if env.manifest.generation == generation:
         return [
-            Finding(
+            finding(
                 "generation.beside",
                 "warn",
                 f"is another generation {generation} than the one this clone has seen on the default branch",
@@ -247,7 +260,7 @@ def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
         hint = f"look at the change and sign it with: zopp sign -e {env.name}; or undo it with: git checkout {first.place}"
     elif first.code in MENDED_BY_REKEY:
         hint = f"a writer of {scope} can mend this with: zopp rekey {scope}"
-    elif first.code == "signer.unauthorised":
+    elif first.code in MENDED_BY_SIGN:
         hint = f"a writer of {scope} can look and sign again with: zopp sign -e {env.name}"
     else:
         hint = "see every finding with: zopp verify"

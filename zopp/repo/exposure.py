@@ -97,7 +97,7 @@ def could_read(ws: Workspace, principals: Iterable[str], recipients: Iterable[st
     revisions = sorted({commit for commit, _ in refs})
     if git.resolve(ws.root, "HEAD") is not None:
         revisions = ["HEAD", *revisions]
-    for scope in ws.state.envs_ever():
+    for scope in ws.state.all_envs:
         path = layout.manifest_path(scope)
         seen = [(commit, blob) for commit, blob in git.versions(ws.root, path, revisions)] if revisions else []
         bodies = dict(git.blobs(ws.root, [blob for _, blob in seen]))
@@ -125,7 +125,7 @@ def _exposed_files(data: bytes | None, who: set[str], theirs: set[str]) -> list[
         manifest = manifests.parse(data)
     except ZoppError:
         return []  # a version that never verified; `verify` speaks of it
-    readable = any(theirs & set(recipients) for recipients in manifest.groups.values())
+    readable = any(theirs & set(recipients) for recipients in manifest.groups)
     # A line break in a path of an unverified version would shift the answers of `cat-file --batch`.
     return [p for p, entry in manifest.files.items() if (readable or entry.dk_by in who) and p.isprintable()]
 

@@ -72,11 +72,11 @@ def rekey_environment(draft: Draft, env: Environment, keyring: Keyring, work: li
             if item.rotate:
                 new = os.urandom(32)
                 data = sopsfile.rotate(
-                    file.sops, old, new, [draft.wrap(env, new)], threshold=None, lastmodified=timestamp(draft.now)
+                    file.sops, old, new, (draft.wrap(env, new),), lastmodified=timestamp(draft.now)
                 )
                 draft.secrets(env, item.path, data, new, made=True)
             else:
-                data = sopsfile.replace_groups(file.sops, [draft.wrap(env, old, keep=entries)], threshold=None)
+                data = sopsfile.replace_groups(file.sops, (draft.wrap(env, old, keep=entries),))
                 draft.secrets(env, item.path, data, old, made=False)
         except ZoppError as exc:
             exc.place = exc.place or item.path
@@ -90,13 +90,16 @@ def follow_policy(
     what was last signed by someone who can no longer write (brokered-grants §8). What the signer cannot do, because
     they may not write there or hold no key, stays open and is named."""
     outcome = Outcome()
-    for scope in draft.state.live_envs():
-        before = draft.ws.state.readers(scope) if scope in draft.ws.state.live_envs() else {}
+    for scope in draft.state.envs:
+        before = draft.ws.state.readers(scope) if scope in draft.ws.state.envs else {}
         after = draft.state.readers(scope)
         env = open_environment(draft.ws, scope)
         if env.manifest is None:
             continue
-        orphaned = env.manifest.signer not in draft.state.writers(scope)
+        # Lost write, or signs with another key since: what stands under that signature has to be signed again.
+        orphaned = draft.state.writers(scope).get(env.manifest.signer) != draft.ws.state.writers(scope).get(
+            env.manifest.signer
+        )
         lost_anew = draft.state.read_lost_seq(scope) != draft.ws.state.read_lost_seq(scope)
         if before == after and not orphaned and not lost_anew:
             continue

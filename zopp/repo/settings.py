@@ -49,8 +49,8 @@ def parse(data: bytes, *, place: str, folder: str = "") -> Settings:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         # The parser's message quotes at most one character; only its position is passed on.
-        where = re.search(r"line (\d+)", str(exc))
-        line = where.group(1) if where else str(text.count("\n") + 1)
+        found = re.search(r"line (\d+)", str(exc))
+        line = found.group(1) if found else str(text.count("\n") + 1)
         raise FormatError("is not TOML", code="settings", place=f"{place}:{line}") from None
     except RecursionError:
         raise FormatError("is nested too deeply", code="settings", place=place) from None

@@ -1,5 +1,6 @@
 """Who signs in this working copy: a principal of the policy and its Ed25519 key."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from zopp.errors import Denied, Unknown
@@ -19,15 +20,14 @@ class Signer:
     key: SigningKey
 
 
-def signer(ws: Workspace) -> Signer:
+def signer(ws: Workspace, ask: Callable[[str], str] | None = None) -> Signer:
     """The principal of this workspace whose signing key we hold. Unknown if there is none."""
-    keys, tried = find.signing_keys(ws.env, userdirs.home(ws.env), userdirs.config(ws.env))
-    by_public = {p.public: name for name, p in ws.state.principals.items() if p.public is not None}
-    for key in keys:
-        name = by_public.get(key.public)
-        if name is not None:
-            return Signer(name, key)
-    looked = "; ".join(f"{source}: {outcome}" for source, outcome in tried) or "nothing found"
+    found = find.signing_key(ws.env, userdirs.config(ws.env), ask)
+    if found.key is not None:
+        principal = ws.state.principal_by_key(found.key.public)
+        if principal is not None:
+            return Signer(principal.name, found.key)
+    looked = "; ".join(f"{source}: {outcome}" for source, outcome in found.tried) or "nothing"
     raise Unknown(
         f"no signing key of yours belongs to a principal of workspace {ws.state.name} (tried {looked})",
         code="signing_key.none",
@@ -35,15 +35,14 @@ def signer(ws: Workspace) -> Signer:
     )
 
 
-def require(ws: Workspace, principal: str, action: str, scope: dict[str, str]) -> None:
+def require(ws: Workspace, principal: str, action: str, scope: str) -> None:
     """Denied unless policy lets `principal` do `action` on the typed `scope`."""
     decision = decisions.decide(ws.state, principal, action, scope)
     if isinstance(decision, decisions.Deny):
-        ((kind, name),) = scope.items()
-        shown = people_name(name) if kind == "env" else name
+        shown = people_name(scope) if "/" in scope else scope.partition("@")[0]
         user = ws.state.principals[principal].user or principal
         raise Denied(
-            f"{principal} may not {action} {shown}: {decision.reason}",
+            decision.reason,
             subject=principal,
             action=action,
             scope=shown,

@@ -1,6 +1,6 @@
 """From a listed file to its data key: the reader's own entry, and the key commitment before anything is used (A1)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from zopp import sopsfile
 from zopp._fast import constant_time_equal
@@ -15,10 +15,11 @@ from zopp.sopsfile import SopsFile, Tree
 
 
 class Keyring:
-    """This user's identities, loaded at first need."""
+    """This user's identities, loaded at first need. `ask` is called with the source of a passphrase-protected key."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], ask: Callable[[str], str] | None = None) -> None:
         self._env = env
+        self._ask = ask
         self._found: find.Found | None = None
 
     @property
@@ -28,13 +29,18 @@ class Keyring:
             self._found = find.identities(self._env, userdirs.home(self._env), userdirs.config(self._env))
         return self._found
 
-    def identities(self) -> list[Identity]:
-        """All identities, in the order in which they were found."""
-        return list(self.found.identities)
-
     def recipients(self) -> set[str]:
-        """The recipients that our identities answer for."""
-        return {identity.recipient for identity in self.identities()}
+        """The recipients that our identities answer for; locked ones count where their public half tells."""
+        known = {identity.recipient for identity in self.found.identities}
+        return known | {lock.recipient for lock in self.found.locked if lock.recipient}
+
+    def matching(self, recipients: Iterable[str]) -> Iterator[Identity]:
+        """Our identities for these recipients; locked ones are opened only if no ready one fits."""
+        wanted = set(recipients)
+        ready = [identity for identity in self.found.identities if identity.recipient in wanted]
+        yield from ready
+        if not ready:
+            yield from (i for i in self.found.more(self._ask, wanted) if i.recipient in wanted)
 
 
 def my_principals(ws: Workspace, keyring: Keyring) -> list[str]:
@@ -46,15 +52,11 @@ def my_principals(ws: Workspace, keyring: Keyring) -> list[str]:
 def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) -> bytes:
     """The data key by one of our identities, no commitment checked yet. Denied if policy does not let us read, Unknown
     if we have no key at all."""
-    entries = [entry for group in sops.metadata.groups for entry in group]
-    mine = keyring.recipients()
+    entries = {entry.recipient: entry for group in sops.metadata.groups for entry in group}
     scope = f"{env.project}/{env.name}"
-    for entry in entries:
-        if entry.recipient not in mine:
-            continue
-        identities = [identity for identity in keyring.identities() if identity.recipient == entry.recipient]
+    for identity in keyring.matching(entries):
         try:
-            return agefile.unwrap(entry.enc, identities)
+            return agefile.unwrap(entries[identity.recipient].enc, [identity])
         except Unknown:
             raise IntegrityError(
                 "the entry that bears our recipient does not open with our key",
@@ -62,17 +64,20 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
                 hint=f"a writer of {scope} can mend this with: zopp rekey {scope}",
             ) from None
     principals = my_principals(ws, keyring)
+    locked = [problem for problem in keyring.found.problems if problem.code == "locked"]
+    if locked:
+        raise locked[0]
     if not principals:
-        tried = "; ".join(f"{source}: {outcome}" for source, outcome in keyring.found.tried) or "nothing found"
+        tried = "; ".join(f"{source}: {outcome}" for source, outcome in keyring.found.tried if outcome != "not there")
         raise Unknown(
-            f"no key of yours belongs to a principal of workspace {ws.state.name} (tried {tried})",
+            f"no key of yours belongs to a principal of workspace {ws.state.name} (tried {tried or 'nothing'})",
             code="key.none",
             hint="see where keys are looked for with: zopp doctor",
         )
-    decision = decisions.decide(ws.state, principals[0], "read", {"env": env.scope})
+    decision = decisions.decide(ws.state, principals[0], "read", env.scope)
     if isinstance(decision, decisions.Deny):
         raise Denied(
-            f"{principals[0]} may not read {scope}: {decision.reason}",
+            decision.reason,
             code="denied",
             subject=principals[0],
             action="read",

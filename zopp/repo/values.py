@@ -5,15 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zopp import sopsfile
-from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
+from zopp.errors import FormatError, IntegrityError, NotFound, UsageError, ZoppError
 from zopp.repo import exposure
 from zopp.repo.draft import Draft, timestamp
 from zopp.repo.environment import Environment, require_changeable, require_readable
 from zopp.repo.unlock import Keyring, data_key, decrypt
 from zopp.repo.workspace import Workspace
-from zopp.sopsfile import Change, Drop, Put, Tree
+from zopp.sopsfile import Drop, Put, Tree
 
 Path = tuple[str | int, ...]
+Change = Put | Drop
 
 
 def parse_key(text: str) -> Path:
@@ -193,7 +194,7 @@ def _same(tree: Tree, change: Put) -> bool:
         value = sopsfile.lookup(tree, change.path)
     except ZoppError:
         return False
-    return type(value) is type(change.value) and value == change.value
+    return sopsfile.same(value, sopsfile.from_plain(change.value))
 
 
 def _create(draft: Draft, env: Environment, path: str, todo: list[Change], *, allow_clear: bool, edited: Edited) -> None:
@@ -203,19 +204,44 @@ def _create(draft: Draft, env: Environment, path: str, todo: list[Change], *, al
             "exists, but no manifest lists it; zopp does not write over it", code="file.unlisted", place=path
         )
     key = os.urandom(32)
-    tree = sopsfile.new_tree([change for change in todo if isinstance(change, Put)])
+    tree = _new_tree(path, [change for change in todo if isinstance(change, Put)], allow_clear=allow_clear)
     data = sopsfile.encrypt(
         tree,
         fmt,
         key,
-        [draft.wrap(env, key)],
-        threshold=None,
-        selector=sopsfile.DEFAULT_SELECTOR,
+        (draft.wrap(env, key),),
         lastmodified=timestamp(draft.now),
         allow_clear=allow_clear,
     )
     edited.changed[path] = [exposure.dotted(change.path) for change in todo]
     draft.secrets(env, path, data, key, made=True)
+
+
+def _new_tree(place: str, puts: list[Put], *, allow_clear: bool) -> Tree:
+    """The plaintext of a new file: nested mappings as the paths say, notes as comment lines above their keys."""
+    top = sopsfile.Mapping()
+    for put in puts:
+        if not allow_clear and not sopsfile.DEFAULT_SELECTOR.selects(put.path):
+            raise FormatError(
+                f"{exposure.dotted(put.path)} would lie in the clear: its name ends in {sopsfile.DEFAULT_SELECTOR.pattern}",
+                code="clear_value",
+                place=place,
+                hint="choose another name, or say --clear",
+            )
+        node = top
+        for part in put.path[:-1]:
+            if str(part) not in node:
+                node.items.append((str(part), sopsfile.Mapping()))
+            below = node.get(str(part))
+            if not isinstance(below, sopsfile.Mapping):
+                raise UsageError(f"{exposure.dotted(put.path)} leads through a value", code="through_scalar")
+            node = below
+        last = str(put.path[-1])
+        if last in node:
+            raise UsageError(f"{exposure.dotted(put.path)} is given twice", code="key.twice")
+        node.items += [(sopsfile.Comment(" " + line), None) for line in (put.note or "").splitlines() if line.strip()]
+        node.items.append((last, sopsfile.from_plain(put.value)))
+    return Tree([top])
 
 
 def flatten(opened: Iterable[Opened]) -> dict[str, object]:

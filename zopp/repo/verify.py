@@ -12,9 +12,9 @@ from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import log, manifest as manifests
-from zopp.policy.manifest import Finding
+from zopp.policy.findings import Finding
 from zopp.repo import blocks, files, foreign, git, journal, layout, memory, pins, settings as settings_module, userdirs
-from zopp.repo.environment import Environment, open_environment, people_name
+from zopp.repo.environment import Environment, finding as make_finding, open_environment, people_name
 from zopp.repo.workspace import Workspace, check_anchor, in_ci, standing
 
 _SECRETS_SUFFIXES = (".yaml", ".yml", ".json", ".env", ".ini")
@@ -39,7 +39,7 @@ class Report:
 
     def add(self, code: str, severity: str, message: str, place: str = "") -> None:
         """One more finding."""
-        self.findings.append(Finding(code, severity, message, place))
+        self.findings.append(make_finding(code, severity, message, place))
 
     def add_error(self, exc: ZoppError) -> None:
         """The finding that an exception stands for."""
@@ -95,7 +95,7 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     _environments(report, ws, require_latest=require_latest)
     _blocks(report, ws)
     if not any(f.severity == "error" for f in report.findings):
-        memory.learn(ws, [open_environment(ws, scope) for scope in state.live_envs()] if _may_learn(ws) else [])
+        memory.learn(ws, [open_environment(ws, scope) for scope in state.envs] if _may_learn(ws) else [])
     return report
 
 
@@ -122,7 +122,7 @@ def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
 def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> None:
     owners: dict[str, str] = {}
     hard = require_latest or ws.on_default_branch()
-    for scope in ws.state.live_envs():
+    for scope in ws.state.envs:
         env = open_environment(ws, scope, history=True)
         report.environments += 1
         for finding in env.findings:
@@ -220,7 +220,7 @@ def _beside(report: Report, ws: Workspace, env: Environment, hard: bool) -> None
 
 def _orphans(report: Report, ws: Workspace) -> None:
     top = os.path.join(ws.root, ".zopp/manifest")
-    known = {layout.manifest_path(scope) for scope in ws.state.envs_ever()}
+    known = {layout.manifest_path(scope) for scope in ws.state.all_envs}
     for folder, _, found in sorted(os.walk(top)):
         for name in sorted(found):
             path = os.path.relpath(os.path.join(folder, name), ws.root)
@@ -264,7 +264,7 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
         here = ws.read(path)
         if here is not None and here != blob and here.replace(b"\r\n", b"\n") == blob.replace(b"\r\n", b"\n"):
             report.add("git.converted", "error", "git stores it with other line ends than those signed", path)
-    managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.live_envs()), layout.POLICY]
+    managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.envs), layout.POLICY]
     names = ("text", "eol", "ident", "filter", "working-tree-encoding")
     done = git.run(ws.root, "check-attr", "-z", "--stdin", *names, data="\0".join(managed).encode() + b"\0")
     fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
@@ -277,7 +277,7 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
 
 def _blocks(report: Report, ws: Workspace) -> None:
     listed: dict[str, list[str]] = {}
-    for scope in ws.state.live_envs():
+    for scope in ws.state.envs:
         data = ws.read(layout.manifest_path(scope))
         try:
             paths = [] if data is None else list(manifests.parse(data).files)

@@ -1,0 +1,167 @@
+"""What every command gets: environment, folder, streams, and how to ask.
+
+stdout is data, everything else is stderr with the prefix `zopp:`; prompts go to the terminal.
+"""
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from zopp.errors import UsageError
+from zopp.repo import journal, layout, workspace
+from zopp.repo.draft import Draft, now
+from zopp.repo.signer import signer
+from zopp.repo.unlock import Keyring
+from zopp.repo.workspace import Workspace, open_workspace
+
+
+@dataclass(slots=True)
+class Context:
+    """One run of the command line. `as_json`, `quiet` and `yes` are the global flags."""
+
+    env: Mapping[str, str]
+    cwd: str
+    as_json: bool = False
+    quiet: bool = False
+    yes: bool = False
+    _keyring: Keyring | None = field(default=None, init=False)
+
+    # --- streams
+
+    def out(self, text: str) -> None:
+        """A line of the answer."""
+        sys.stdout.write(text + "\n")
+
+    def data(self, value: Any) -> None:
+        """The answer as JSON."""
+        json.dump(value, sys.stdout, indent=2, sort_keys=False, ensure_ascii=False)
+        sys.stdout.write("\n")
+
+    def note(self, text: str) -> None:
+        """What was done, for people; silent with --quiet."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """Something to know; --quiet does not silence it."""
+        sys.stderr.write(f"zopp: warning: {text}\n")
+
+    def progress(self, text: str) -> None:
+        """A step of long work: shown on a terminal, silent in a pipe."""
+        if sys.stderr.isatty() and not self.quiet:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def progress_done(self) -> None:
+        """Take the progress line away."""
+        if sys.stderr.isatty() and not self.quiet:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    # --- asking
+
+    def interactive(self) -> bool:
+        """Whether a person can answer."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def confirm(self, question: str, *, otherwise: str) -> bool:
+        """Ask yes or no; with --yes no question. Without a terminal UsageError that says `otherwise` what to type."""
+        if self.yes:
+            return True
+        if not self.interactive():
+            raise UsageError("this needs an answer, and there is no terminal", code="no_terminal", hint=otherwise)
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def secret(self, prompt: str, *, repeat: bool = False) -> str:
+        """Ask for a value without showing it. UsageError without a terminal, or if the repetition differs."""
+        if not self.interactive():
+            raise UsageError("a value is needed, and there is no terminal to ask on", code="no_terminal")
+        value = getpass.getpass(f"{prompt}: ", stream=sys.stderr)
+        if repeat and getpass.getpass(f"{prompt} again: ", stream=sys.stderr) != value:
+            raise UsageError("the two are not the same", code="mistyped")
+        return value
+
+    def passphrase(self, source: str) -> str:
+        """The passphrase of a locked key; `source` says which."""
+        return self.secret(f"passphrase of {source}")
+
+    # --- repository
+
+    @property
+    def keyring(self) -> Keyring:
+        """This user's identities."""
+        if self._keyring is None:
+            self._keyring = Keyring(self.env, self.passphrase)
+        return self._keyring
+
+    def workspace(self) -> Workspace:
+        """The workspace of the current folder, for reading; what is odd about it is said once."""
+        ws = open_workspace(self.cwd, self.env)
+        self._say_trust(ws)
+        return ws
+
+    def _say_trust(self, ws: Workspace) -> None:
+        if ws.recovered:
+            self.note("zopp: finished what an interrupted command had begun: " + ", ".join(ws.recovered))
+        if ws.place == "unpinned":
+            self.warn(
+                f"this clone is not pinned to a workspace; its log begins with {ws.state.ws} "
+                "(compare with a colleague, then: zopp trust)"
+            )
+        elif ws.place in ("older", "beside"):
+            how = "older than" if ws.place == "older" else "beside"
+            self.warn(f"the policy here is {how} the one this clone has seen on the default branch")
+
+    @contextmanager
+    def changing(self, *, on_old_base: bool = False) -> Iterator[Draft]:
+        """A draft under the lock, in a clone that may write. The caller commits it."""
+        checkout = layout.find_checkout(self.cwd)
+        with journal.lock(checkout):
+            recovered = journal.recover(checkout) if journal.pending(checkout) else []
+            ws = open_workspace(self.cwd, self.env, recover=False)
+            ws.recovered = recovered
+            if ws.place != "unpinned":
+                self._say_trust(ws)
+            workspace.require_writable(ws, on_old_base=on_old_base)
+            yield Draft(ws, signer(ws, self.passphrase), now())
+
+
+def read_stdin() -> str:
+    """All of standard input as text. UsageError if it is not UTF-8."""
+    return decode(sys.stdin.buffer.read(), "standard input")
+
+
+def decode(data: bytes, place: str) -> str:
+    """UTF-8 text; UsageError without quoting it."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError("is not UTF-8 text", code="not_utf8", place=place) from None
+
+
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows with aligned columns, the last one ragged."""
+    rows = [list(row) for row in rows]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(max(map(len, rows), default=0) - 1)]
+    return ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+
+
+def read_passphrase_file(path: str) -> str:
+    """The first line of a file that holds a passphrase."""
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            text = file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError("cannot be read", code="passphrase_file", place=path) from None
+    if not text:
+        raise UsageError("is empty", code="passphrase_file", place=path)
+    return text
+
+

@@ -1,0 +1,171 @@
+"""The command `zopp`: one verb to one module, loaded when it is called for. Lean until a verb needs more."""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from zopp.errors import ZoppError
+
+
+def main(argv: "list[str] | None" = None) -> int:
+    """Run one command; the exit code of DESIGN.md's contract. No exception leaves here."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our pipe went away; keep Python from complaining when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return 130
+
+
+def _main(argv: "list[str]") -> int:
+    from zopp.cli import fast
+
+    code = fast.try_fast(argv, os.environ)
+    if code is not None:
+        return code
+    from zopp.errors import ZoppError
+
+    verb = next((word for word in argv if not word.startswith("-")), "")
+    as_json, debug = _flagged(argv, "--json"), _flagged(argv, "--debug")
+    try:
+        return _dispatch(argv)
+    except ZoppError as exc:
+        if debug:
+            _traceback(exc)
+        return _say(exc, as_json, run=verb == "run")
+    except BrokenPipeError:
+        raise
+    except Exception as exc:
+        # The text of a foreign exception may hold a value; its type and place do not.
+        sys.stderr.write(f"zopp: error: unexpected {type(exc).__name__}; this is a fault of zopp\n")
+        if debug:
+            _traceback(exc)
+        else:
+            sys.stderr.write("zopp: hint: see where with --debug, which leaves values out\n")
+        return 125 if verb == "run" else 3
+
+
+def _flagged(argv: "list[str]", flag: str) -> bool:
+    end = argv.index("--") if "--" in argv else len(argv)
+    return flag in argv[:end]
+
+
+def _traceback(exc: BaseException) -> None:
+    import traceback
+
+    for frame in traceback.extract_tb(exc.__traceback__):
+        sys.stderr.write(f"  {frame.filename}:{frame.lineno} in {frame.name}\n")
+
+
+def _say(exc: "ZoppError", as_json: bool, *, run: bool) -> int:
+    hint = exc.hint or _suggest(exc)
+    if as_json:
+        import json
+
+        error = {"code": exc.code, "message": exc.message, "place": exc.place, "hint": hint}
+        sys.stdout.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
+    sys.stderr.write(f"zopp: error: {exc}\n")
+    if hint:
+        sys.stderr.write(f"zopp: hint: {hint}\n")
+    return 125 if run and exc.exit_code != 0 else exc.exit_code
+
+
+def _suggest(exc: "ZoppError") -> str:
+    """Near names for something that does not exist, else those there are."""
+    candidates = exc.data.get("candidates")
+    if not isinstance(candidates, (list, tuple)) or not candidates:
+        return ""
+    import difflib
+
+    wanted = exc.message.rsplit(" ", 1)[-1]
+    near = difflib.get_close_matches(wanted, [str(c) for c in candidates], n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]}?"
+    return "there is " + ", ".join(str(c) for c in candidates[:12]) + (" …" if len(candidates) > 12 else "")
+
+
+def _dispatch(argv: "list[str]") -> int:
+    from zopp._version import __version__
+    from zopp.cli.parser import Parser, global_flags
+    from zopp.cli.verbs import ALIASES, MODULES, SECRET
+    from zopp.errors import UsageError
+
+    words = list(argv)
+    before: list[str] = []
+    while words and words[0].startswith("-"):
+        if words[0] in ("-h", "--help"):
+            return overview()
+        if words[0] in ("-V", "--version"):
+            sys.stdout.write(f"zopp {__version__}\n")
+            return 0
+        before.append(words.pop(0))
+        if before[-1] == "-C" and words:
+            before.append(words.pop(0))
+    if not words:
+        return overview()
+    verb = words.pop(0)
+    if verb == "help":
+        if not words:
+            return overview()
+        verb, words = words[0], ["--help"]
+    upstream = False
+    if verb == "secret":
+        if not words or words[0] not in SECRET:
+            raise UsageError("secret: must be one of " + ", ".join(SECRET), hint="zopp --help")
+        verb, upstream = SECRET[words.pop(0)], True
+    elif verb in ALIASES:
+        verb = ALIASES[verb][0]
+    module_name = MODULES.get(verb)
+    if module_name is None:
+        raise UsageError(f"there is no command {verb}", candidates=list(MODULES), hint=_suggest_verb(verb))
+    import importlib
+
+    module = importlib.import_module(f"zopp.cli.{module_name}")
+    parser = Parser(prog=f"zopp {verb}", description=module.__doc__, epilog=module.EXAMPLES, parents=[global_flags()])
+    module.configure(parser)
+    if upstream and verb == "set":
+        parser.set_defaults(value_on_argv=True)
+    args = parser.parse_args([*before, *words])
+    from zopp.cli.context import Context
+
+    cwd = os.path.abspath(args.cwd) if args.cwd else os.getcwd()
+    context = Context(os.environ, cwd, as_json=args.as_json, quiet=args.quiet, yes=getattr(args, "yes", False))
+    code: int = module.run(context, args)
+    return code
+
+
+def _suggest_verb(verb: str) -> str:
+    import difflib
+
+    from zopp.cli.verbs import ALIASES, MODULES
+
+    near = difflib.get_close_matches(verb, [*MODULES, *ALIASES], n=1)
+    return f"did you mean zopp {near[0]}?" if near else "zopp --help"
+
+
+def overview() -> int:
+    """`zopp --help`."""
+    from zopp.cli.verbs import VERBS
+
+    lines = ["usage: zopp COMMAND [OPTION…]", "", "Secrets in git, readable by exactly those whom a signed policy lets read.", ""]
+    width = max(len(verb) for verb, _, _ in VERBS)
+    lines += [f"  {verb.ljust(width)}  {text}" for verb, _, text in VERBS]
+    lines += [
+        "",
+        "`zopp COMMAND --help` explains a command with examples. KEY is a name or a dotted path;",
+        "SCOPE is WORKSPACE, PROJECT or PROJECT/ENV; SUBJECT is a user, an e-mail, a group or a service.",
+        "Exit codes: 0 yes, 1 no, 2 usage, 3 could not tell.",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Which verbs there are: name, module, one line of help. Lean; nothing here imports a command."""
+
+# (verb, module in zopp.cli, what it does), in the order of the overview
+VERBS = (
+    ("init", "init", "start a workspace in this git repository"),
+    ("trust", "trust", "show and set what this clone trusts"),
+    ("set", "set", "set a value"),
+    ("get", "get", "print a value"),
+    ("list", "list", "list the keys of an environment"),
+    ("unset", "unset", "remove a key"),
+    ("edit", "edit", "edit an environment in your editor"),
+    ("run", "run", "run a command with the values in its environment"),
+    ("export", "export", "write the values in another format"),
+    ("import", "import_", "import values from another format"),
+    ("sign", "sign", "look at changes made outside zopp and sign them"),
+    ("verify", "verify", "check everything that needs no key"),
+    ("grant", "grant", "give a role"),
+    ("revoke", "revoke", "take a role away"),
+    ("access", "access", "show who may do what, and why"),
+    ("whoknows", "whoknows", "show who can read a key or scope"),
+    ("offboard", "offboard", "take everything from someone who leaves"),
+    ("exposure", "exposure", "list values still to be changed after a removal"),
+    ("rekey", "rekey", "bring files to what the policy wants"),
+    ("env", "env", "environments: add, list, protect, unprotect, archive"),
+    ("principal", "principal", "devices and services: request, add, list, disable, cap, …"),
+    ("group", "group", "groups: create, add, remove, list, delete"),
+    ("project", "project", "projects: create, list, archive"),
+    ("workspace", "workspace_", "show this workspace"),
+    ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
+    ("doctor", "doctor", "check this machine and clone"),
+    ("completion", "completion", "print a completion script for bash, zsh or fish"),
+)
+
+# Upstream's noun forms and the words that people type from habit → what they mean here.
+ALIASES = {
+    "environment": ("env",),
+    "del": ("unset",),
+    "rm": ("unset",),
+    "delete": ("unset",),
+    "ls": ("list",),
+    "permission": ("access",),
+}
+
+# `zopp secret get X` → `zopp get X`
+SECRET = {
+    "set": "set",
+    "get": "get",
+    "list": "list",
+    "delete": "unset",
+    "unset": "unset",
+    "export": "export",
+    "import": "import",
+}
+
+MODULES = {verb: module for verb, module, _ in VERBS}
