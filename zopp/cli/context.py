@@ -163,5 +163,3 @@ def read_passphrase_file(path: str) -> str:
     if not text:
         raise UsageError("is empty", code="passphrase_file", place=path)
     return text
-
-

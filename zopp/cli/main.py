@@ -132,13 +132,31 @@ def _dispatch(argv: "list[str]") -> int:
     module.configure(parser)
     if upstream and verb == "set":
         parser.set_defaults(value_on_argv=True)
-    args = parser.parse_args([*before, *words])
+    args = parser.parse_args(_hoist([*before, *words]))
     from zopp.cli.context import Context
 
     cwd = os.path.abspath(args.cwd) if args.cwd else os.getcwd()
     context = Context(os.environ, cwd, as_json=args.as_json, quiet=args.quiet, yes=getattr(args, "yes", False))
     code: int = module.run(context, args)
     return code
+
+
+def _hoist(words: "list[str]") -> "list[str]":
+    """The global flags first, so that they may stand anywhere before `--`, behind an action too."""
+    end = words.index("--") if "--" in words else len(words)
+    front: list[str] = []
+    rest: list[str] = []
+    at = 0
+    while at < end:
+        if words[at] in ("--json", "-q", "--quiet", "--debug"):
+            front.append(words[at])
+        elif words[at] == "-C" and at + 1 < end:
+            front += words[at : at + 2]
+            at += 1
+        else:
+            rest.append(words[at])
+        at += 1
+    return front + rest + words[end:]
 
 
 def _suggest_verb(verb: str) -> str:
@@ -154,7 +172,12 @@ def overview() -> int:
     """`zopp --help`."""
     from zopp.cli.verbs import VERBS
 
-    lines = ["usage: zopp COMMAND [OPTION…]", "", "Secrets in git, readable by exactly those whom a signed policy lets read.", ""]
+    lines = [
+        "usage: zopp COMMAND [OPTION…]",
+        "",
+        "Secrets in git, readable by exactly those whom a signed policy lets read.",
+        "",
+    ]
     width = max(len(verb) for verb, _, _ in VERBS)
     lines += [f"  {verb.ljust(width)}  {text}" for verb, _, text in VERBS]
     lines += [

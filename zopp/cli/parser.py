@@ -63,5 +63,3 @@ def add_yes(parser: argparse.ArgumentParser) -> None:
 def epilog(*examples: str) -> str:
     """The examples at the end of a help text."""
     return "examples:\n" + "\n".join(f"  {example}" for example in examples)
-
-

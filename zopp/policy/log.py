@@ -51,9 +51,7 @@ def extend(state: State, lines: bytes | Iterable[bytes], *, threads: int = 2) ->
     return _extend(state._tables.copy(), more, threads)
 
 
-def _extend(
-    tables: Tables, lines: Sequence[bytes], threads: int, verified: tuple[int, str] | None = None
-) -> State:
+def _extend(tables: Tables, lines: Sequence[bytes], threads: int, verified: tuple[int, str] | None = None) -> State:
     checks: list[Check] = []
     first = len(tables.hashes)
     try:

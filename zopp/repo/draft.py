@@ -39,6 +39,7 @@ class Draft:
     lines: list[bytes] = field(default_factory=list)
     changes: dict[str, tuple[bytes | None, bytes | None]] = field(default_factory=dict)
     _touched: dict[str, _Touched] = field(default_factory=dict)
+    _stale_blocks: bool = False
 
     def __post_init__(self) -> None:
         self.state = self.ws.state
@@ -101,6 +102,10 @@ class Draft:
                 found[path] = recipients
         return found
 
+    def refresh_blocks(self) -> None:
+        """Also bring zopp's blocks in `.sops.yaml` and `.gitattributes` up to date, whatever else changes."""
+        self._stale_blocks = True
+
     def commit(self, message: str | None = None) -> str | None:
         """Write everything through the journal; with `message` also make a git commit of exactly these paths and
         return its id. The caller holds the journal's lock."""
@@ -109,7 +114,7 @@ class Draft:
             self.put(layout.POLICY, ws.log + b"".join(line + b"\n" for line in self.lines))
         for scope, touched in self._touched.items():
             self._manifest(scope, touched)
-        if self.lines or any(t.env.manifest is None or set(t.files) != set(t.env.manifest.files) for t in self._touched.values()):
+        if self._stale_blocks or self.lines or any(_other_files(touched) for touched in self._touched.values()):
             self._blocks()
         journal.write(ws.checkout, self.changes)
         changed = [path for path, (old, new) in self.changes.items() if old != new]
@@ -148,9 +153,17 @@ class Draft:
     def _blocks(self) -> None:
         listed = self.listed_paths()
         config = self.ws.read(blocks.SOPS_CONFIG)
-        self.put(blocks.SOPS_CONFIG, blocks.update_sops_config(_text(config), listed).encode("utf-8", "surrogateescape"))
+        self.put(
+            blocks.SOPS_CONFIG, blocks.update_sops_config(_text(config), listed).encode("utf-8", "surrogateescape")
+        )
         attributes = self.ws.read(blocks.ATTRIBUTES)
-        self.put(blocks.ATTRIBUTES, blocks.update_attributes(_text(attributes), listed).encode("utf-8", "surrogateescape"))
+        self.put(
+            blocks.ATTRIBUTES, blocks.update_attributes(_text(attributes), listed).encode("utf-8", "surrogateescape")
+        )
+
+
+def _other_files(touched: _Touched) -> bool:
+    return touched.env.manifest is None or set(touched.files) != set(touched.env.manifest.files)
 
 
 def _text(data: bytes | None) -> str | None:
@@ -165,5 +178,3 @@ def now() -> int:
 def timestamp(seconds: int) -> str:
     """RFC 3339 in whole seconds, `Z`: the form of `lastmodified`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-

@@ -82,7 +82,9 @@ def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str
         )
     found = [scope for scope in ws.state.envs if people_name(scope) == f"{project}/{name}"]
     if not found or "@" in name:
-        raise NotFound(f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project))
+        raise NotFound(
+            f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project)
+        )
     return found[0]
 
 
@@ -96,9 +98,7 @@ def names(ws: Workspace, project: str | None = None) -> list[str]:
     """The environments of a project as people name them."""
     project = project or ws.project
     return sorted(
-        people_name(scope).partition("/")[2]
-        for scope in ws.state.envs
-        if people_name(scope).startswith(project + "/")
+        people_name(scope).partition("/")[2] for scope in ws.state.envs if people_name(scope).startswith(project + "/")
     )
 
 
@@ -145,9 +145,7 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
         env.files[listed] = _read_listed(ws, env, listed, entry.sha512)
         twin = folded.setdefault(listed.casefold(), listed)
         if twin != listed:
-            env.findings.append(
-                finding("path.twin", "error", f"differs from {twin} by letter case only", listed)
-            )
+            env.findings.append(finding("path.twin", "error", f"differs from {twin} by letter case only", listed))
     env.findings += _remembered(ws, env)
     return env
 
@@ -163,7 +161,9 @@ def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> Sec
     found.listed = sha512(found.data).hex() == wanted
     if not found.listed:
         env.findings.append(
-            finding("file.changed", "error", "is not the file that the manifest lists; a writer has to look at it", path)
+            finding(
+                "file.changed", "error", "is not the file that the manifest lists; a writer has to look at it", path
+            )
         )
     try:
         found.sops = sopsfile.read(found.data, sopsfile.format_of(path), strict=True)
@@ -257,7 +257,9 @@ def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
     more = f" (and {len(findings) - 1} more; see `zopp verify`)" if len(findings) > 1 else ""
     scope = f"{env.project}/{env.name}"
     if first.code == "file.changed":
-        hint = f"look at the change and sign it with: zopp sign -e {env.name}; or undo it with: git checkout {first.place}"
+        hint = (
+            f"look at the change and sign it with: zopp sign -e {env.name}; or undo it with: git checkout {first.place}"
+        )
     elif first.code in MENDED_BY_REKEY:
         hint = f"a writer of {scope} can mend this with: zopp rekey {scope}"
     elif first.code in MENDED_BY_SIGN:

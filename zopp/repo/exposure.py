@@ -56,7 +56,9 @@ def parse(data: bytes, place: str) -> Exposure:
         if raw["v"] != 1:
             raise ValueError
         keys = {
-            str(env): {str(p): {str(k): OPEN if m == OPEN else CHANGED for k, m in ks.items()} for p, ks in paths.items()}
+            str(env): {
+                str(p): {str(k): OPEN if m == OPEN else CHANGED for k, m in ks.items()} for p, ks in paths.items()
+            }
             for env, paths in raw["keys"].items()
         }
         return Exposure(str(raw["subject"]), int(raw["seq"]), keys, [str(b) for b in raw.get("branches", [])])

@@ -82,7 +82,9 @@ def without_keys(ws: Workspace, env: Environment, path: str, after: SopsFile) ->
     texts_after = _texts(after)
     difference.added = sorted(set(texts_after) - set(texts_before))
     difference.removed = sorted(set(texts_before) - set(texts_after))
-    difference.changed = sorted(k for k in texts_before.keys() & texts_after.keys() if texts_before[k] != texts_after[k])
+    difference.changed = sorted(
+        k for k in texts_before.keys() & texts_after.keys() if texts_before[k] != texts_after[k]
+    )
     return difference
 
 
@@ -90,7 +92,9 @@ def _texts(file: SopsFile) -> dict[str, str]:
     return {exposure.dotted(item.path): item.text for item in file.items()}
 
 
-def with_keys(ws: Workspace, env: Environment, path: str, after: SopsFile, keyring: Keyring) -> tuple[Difference, bytes]:
+def with_keys(
+    ws: Workspace, env: Environment, path: str, after: SopsFile, keyring: Keyring
+) -> tuple[Difference, bytes]:
     """Compare plaintexts; the difference, and the data key of the file that is there. Its MAC is verified; its key
     commitment is not, since a foreign rotation changes it: `new_data_key` says so."""
     entry = env.manifest.files.get(path) if env.manifest else None

@@ -25,7 +25,17 @@ class Pin:
     maps an environment to (generation, SHA-256 hex of the manifest's bytes); `projects` maps a folder below the root to
     the project its zopp.toml named; `default_branch` is where heads are learned."""
 
-    __slots__ = ("default_branch", "default_envs", "genesis", "head", "manifests", "origin", "projects", "seq", "workspace")
+    __slots__ = (
+        "default_branch",
+        "default_envs",
+        "genesis",
+        "head",
+        "manifests",
+        "origin",
+        "projects",
+        "seq",
+        "workspace",
+    )
 
     def __init__(
         self,
@@ -126,7 +136,9 @@ def parse_trust(text: str) -> Pin:
         or not (parts[3].isascii() and parts[3].isdigit())
     ):
         raise UsageError(
-            "is not of the form zopp1:WORKSPACE:GENESIS:SEQ:HEAD", code="trust.malformed", place=TRUST_VARIABLE,
+            "is not of the form zopp1:WORKSPACE:GENESIS:SEQ:HEAD",
+            code="trust.malformed",
+            place=TRUST_VARIABLE,
             hint="print it in a pinned clone with: zopp trust --print",
         )
     return Pin(parts[1], parts[2], int(parts[3]), parts[4], origin="environment")

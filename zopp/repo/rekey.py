@@ -71,9 +71,7 @@ def rekey_environment(draft: Draft, env: Environment, keyring: Keyring, work: li
         try:
             if item.rotate:
                 new = os.urandom(32)
-                data = sopsfile.rotate(
-                    file.sops, old, new, (draft.wrap(env, new),), lastmodified=timestamp(draft.now)
-                )
+                data = sopsfile.rotate(file.sops, old, new, (draft.wrap(env, new),), lastmodified=timestamp(draft.now))
                 draft.secrets(env, item.path, data, new, made=True)
             else:
                 data = sopsfile.replace_groups(file.sops, (draft.wrap(env, old, keep=entries),))

@@ -130,5 +130,3 @@ def decrypt(ws: Workspace, env: Environment, file: SecretsFile, keyring: Keyring
     except ZoppError as exc:
         exc.place = exc.place or file.path
         raise
-
-

@@ -123,7 +123,9 @@ def target_file(ws: Workspace, env: Environment, wanted: str | None) -> str:
         full = f"{ws.folder}/{wanted}" if ws.folder and wanted not in known else wanted
         if full not in known and full not in configured:
             raise NotFound(
-                f"{env.project}/{env.name} has no file {wanted}", code="file.unlisted", candidates=[*known, *configured],
+                f"{env.project}/{env.name} has no file {wanted}",
+                code="file.unlisted",
+                candidates=[*known, *configured],
                 hint=f"list it in zopp.toml under [env.{env.name}] first",
             )
         return full
@@ -168,16 +170,21 @@ def apply(
 
 
 def _edit_existing(
-    draft: Draft, env: Environment, keyring: Keyring, path: str, todo: list[Change], *, allow_clear: bool, edited: Edited
+    draft: Draft,
+    env: Environment,
+    keyring: Keyring,
+    path: str,
+    todo: list[Change],
+    *,
+    allow_clear: bool,
+    edited: Edited,
 ) -> None:
     listed = env.files[path]
     assert listed.sops is not None and listed.data is not None
     key = data_key(draft.ws, env, listed, keyring)
     try:
         before = listed.sops.decrypt(key)
-        data = sopsfile.edit(
-            listed.sops, key, todo, lastmodified=timestamp(draft.now), allow_clear=allow_clear
-        )
+        data = sopsfile.edit(listed.sops, key, todo, lastmodified=timestamp(draft.now), allow_clear=allow_clear)
     except ZoppError as exc:
         exc.place = exc.place or path
         raise
@@ -197,7 +204,9 @@ def _same(tree: Tree, change: Put) -> bool:
     return sopsfile.same(value, sopsfile.from_plain(change.value))
 
 
-def _create(draft: Draft, env: Environment, path: str, todo: list[Change], *, allow_clear: bool, edited: Edited) -> None:
+def _create(
+    draft: Draft, env: Environment, path: str, todo: list[Change], *, allow_clear: bool, edited: Edited
+) -> None:
     fmt = sopsfile.format_of(path)
     if draft.ws.read(path) is not None:
         raise IntegrityError(

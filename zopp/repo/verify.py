@@ -61,7 +61,9 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     if folder is None:
         if pin is None:
             raise NotFound("no zopp.toml here or above", code="workspace.missing", place=start)
-        report.add("anchor.lost", "error", f"zopp.toml is gone; this clone is pinned to {pin.workspace}", layout.SETTINGS)
+        report.add(
+            "anchor.lost", "error", f"zopp.toml is gone; this clone is pinned to {pin.workspace}", layout.SETTINGS
+        )
         return report
     place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
     try:
@@ -134,7 +136,10 @@ def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> Non
         if env.manifest is None:
             if env.manifest_bytes is None and _promised(ws, env):
                 report.add(
-                    "manifest.missing", "error", f"{people_name(scope)} has files but no manifest", layout.manifest_path(scope)
+                    "manifest.missing",
+                    "error",
+                    f"{people_name(scope)} has files but no manifest",
+                    layout.manifest_path(scope),
                 )
             continue
         for path, listed in env.files.items():
@@ -192,7 +197,11 @@ def _same_data_key(report: Report, ws: Workspace, env: Environment, path: str, d
         return
     try:
         texts = [
-            {item.text for item in sopsfile.read(side, sopsfile.format_of(path), strict=False).items() if item.encrypted}
+            {
+                item.text
+                for item in sopsfile.read(side, sopsfile.format_of(path), strict=False).items()
+                if item.encrypted
+            }
             for side in (old, data)
         ]
     except ZoppError:
@@ -270,9 +279,7 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
     fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
     for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         if value not in ("unset", "unspecified") or (name == "text" and value != "unset"):
-            report.add(
-                "git.attributes", "error", f"git attribute {name} is {value}: git may change signed bytes", path
-            )
+            report.add("git.attributes", "error", f"git attribute {name} is {value}: git may change signed bytes", path)
 
 
 def _blocks(report: Report, ws: Workspace) -> None:
@@ -297,7 +304,12 @@ def _blocks(report: Report, ws: Workspace) -> None:
             folder = folder.rpartition("/")[0]
     for path in sorted(nested):
         if os.path.lexists(os.path.join(ws.root, path)):
-            report.add("sops_config", "error", "stands nearer to managed files than zopp's rules: stock sops would obey it", path)
+            report.add(
+                "sops_config",
+                "error",
+                "stands nearer to managed files than zopp's rules: stock sops would obey it",
+                path,
+            )
 
 
 def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> None:

@@ -1,0 +1,136 @@
+"""Environments of a project.
+
+list       the environments, with kind, protection and number of keys
+add        make one; --protect from the start, so that there is no open window
+protect    only its own bindings, and admin from above, count from now on; who loses read is rekeyed out
+unprotect  roles from above count again; who gains what is shown first
+archive    close it; its files are no longer managed
+"""
+
+import argparse
+import os
+
+from zopp.cli.context import Context, table
+from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.policychange import apply, conclude, effect_lines
+from zopp.errors import UsageError
+from zopp.policy import decisions, manifest as manifests, names
+from zopp.repo import layout, settings as settings_module
+from zopp.repo.environment import people_name, scope_of
+from zopp.repo.signer import require
+
+EXAMPLES = epilog(
+    "zopp env list", "zopp env add staging", "zopp env add production --protect", "zopp env unprotect staging"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The actions of `zopp env`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    sub = actions.add_parser("list", help="list the environments", description="list the environments")
+    sub.add_argument("-p", "--project", metavar="PROJECT")
+    sub = actions.add_parser("add", aliases=["create"], help="make one", description="make an environment")
+    sub.add_argument("name", metavar="ENV")
+    sub.add_argument("--protect", action="store_true", help="protected from its first statement on")
+    sub.add_argument("--file", metavar="PATH", help="where its secrets go (default: secrets/ENV.yaml)")
+    add_change(sub)
+    for name, text in (
+        ("protect", "let only its own bindings and admin from above count"),
+        ("unprotect", "let roles from above count again"),
+        ("archive", "close it"),
+    ):
+        sub = actions.add_parser(name, aliases=["delete"] if name == "archive" else [], help=text, description=text)
+        sub.add_argument("name", metavar="ENV")
+        sub.add_argument("-p", "--project", metavar="PROJECT")
+        add_change(sub, yes=True)
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    if args.action == "list":
+        return _list(ctx, args)
+    if args.action in ("add", "create"):
+        return _add(ctx, args)
+    action = "archive" if args.action == "delete" else args.action
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        scope = scope_of(draft.ws, args.name, args.project)
+        require(draft.ws, draft.signer.principal, f"env.{action}", scope)
+        if action != "archive" and draft.state.envs[scope].protected == (action == "protect"):
+            ctx.note(f"{people_name(scope)} is {action}ed already; nothing written")
+            return 0
+        if action == "archive":
+            paths = list(_listed(draft.ws.read(layout.manifest_path(scope))))
+            for path in (layout.manifest_path(scope), layout.manifest_path(scope) + ".sig", *paths):
+                draft.put(path, None)
+            question = (
+                f"archive {people_name(scope)} and remove {', '.join(paths) or 'its manifest'} from the work tree?"
+            )
+            if ctx.interactive() and not args.dry_run and not ctx.confirm(question, otherwise=""):
+                return 1
+        draft.statement(f"env.{action}", {"env": scope})
+        if action == "unprotect" and not args.dry_run:
+            for line in effect_lines(draft, decisions.effect(draft.ws.state, draft.state)):
+                ctx.note(line)
+            if ctx.interactive() and not ctx.confirm("sign this?", otherwise=""):
+                return 1
+        return conclude(ctx, args, draft)
+
+
+def _listed(data: bytes | None) -> list[str]:
+    return [] if data is None else list(manifests.parse(data).files)
+
+
+def _add(ctx: Context, args: argparse.Namespace) -> int:
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        ws = draft.ws
+        names.check_name(args.name)
+        project = next(p for p in ws.state.projects if p.partition("@")[0] == ws.project)
+        require(ws, draft.signer.principal, "env.create", project)
+        if any(people_name(scope) == f"{ws.project}/{args.name}" for scope in ws.state.envs):
+            raise UsageError(f"{ws.project} has an environment {args.name} already", code="exists")
+        scope = draft.state.next_name(args.name, project)
+        formerly = [
+            s for s, env in ws.state.all_envs.items() if people_name(s) == f"{ws.project}/{args.name}" and env.protected
+        ]
+        if formerly and not args.protect:
+            ctx.warn(f"{args.name} was protected before it was archived, and is not now; say --protect to protect it")
+        local = args.file or f"secrets/{args.name}.yaml"
+        path = f"{ws.folder}/{local}" if ws.folder else local
+        if os.path.lexists(os.path.join(ws.root, path)):
+            ctx.warn(f"{path} exists; a writer can take it in with: zopp sign -e {args.name}")
+        place = f"{ws.folder}/{layout.SETTINGS}" if ws.folder else layout.SETTINGS
+        text = (ws.read(place) or b"").decode("utf-8")
+        draft.put(place, settings_module.add_environment(text, args.name, (local,)).encode())
+        return apply(ctx, args, draft, [("env.create", {"env": scope, "kind": "direct", "protected": args.protect})])
+
+
+def _list(ctx: Context, args: argparse.Namespace) -> int:
+    ws = ctx.workspace()
+    rows = []
+    for scope, env in ws.state.envs.items():
+        project, _, name = people_name(scope).partition("/")
+        if args.project not in (None, project):
+            continue
+        files = _listed(ws.read(layout.manifest_path(scope)))
+        rows.append(
+            {"environment": f"{project}/{name}", "kind": env.kind, "protected": env.protected, "files": files,
+             "readers": len(ws.state.readers(scope)), "default": name == ws.settings.default_env and project == ws.project}
+        )  # fmt: skip
+    if ctx.as_json:
+        ctx.data(rows)
+        return 0
+    for line in table(
+        (
+            str(r["environment"]),
+            f"{r['readers']} readers",
+            ", ".join(
+                [str(r["kind"])]
+                + ["protected"] * bool(r["protected"])
+                + ["default"] * bool(r["default"])
+                + ["no file yet"] * (not r["files"])
+            ),
+        )
+        for r in rows
+    ):
+        ctx.out(line)
+    return 0

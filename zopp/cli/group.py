@@ -1,0 +1,77 @@
+"""Groups of users and services. What a group is bound to, its members have; removing one rekeys like revoke."""
+
+import argparse
+
+from zopp.cli.context import Context, table
+from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.policychange import apply
+from zopp.errors import NotFound
+from zopp.repo import subjects
+from zopp.repo.draft import Draft
+from zopp.repo.signer import require
+
+EXAMPLES = epilog("zopp group create developers", "zopp group add developers bob", "zopp grant developers write api")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The actions of `zopp group`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    for name, text in (("create", "make a group"), ("delete", "delete a group and what it is bound to")):
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.add_argument("group", metavar="GROUP")
+        add_change(sub)
+    # `add-member` and `remove-member` are the upstream words
+    for name, alias, text in (("add", "add-member", "add a member"), ("remove", "remove-member", "take a member out")):
+        sub = actions.add_parser(name, aliases=[alias], help=text, description=text)
+        sub.add_argument("group", metavar="GROUP")
+        sub.add_argument("member", metavar="MEMBER", help="user, e-mail or service")
+        add_change(sub)
+    sub = actions.add_parser("list", help="list groups and members", description="list groups and members")
+    sub.add_argument("group", nargs="?", metavar="GROUP")
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    if args.action == "list":
+        return _list(ctx, args)
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        action = args.action.partition("-")[0]
+        if action == "create":
+            require(draft.ws, draft.signer.principal, "group.create", draft.state.name)
+            return apply(ctx, args, draft, [("group.create", {"group": draft.state.next_name(args.group)})])
+        group = _known(draft, args.group)
+        if action == "delete":
+            require(draft.ws, draft.signer.principal, "group.delete", draft.state.name)
+            return apply(ctx, args, draft, [("group.delete", {"group": group})])
+        member = subjects.subject(draft.state, args.member)
+        inside = member.name in draft.state.groups[group]
+        if inside == (action == "add"):
+            ctx.note(f"{member.name} is {'' if inside else 'not '}in {args.group} already; nothing written")
+            return 0
+        bound = [str(scope) for who, scope, _ in draft.state.bindings if who.name == group]
+        for scope in bound or [draft.state.name]:
+            require(draft.ws, draft.signer.principal, "binding.set", scope)
+        return apply(ctx, args, draft, [(f"group.member.{action}", {"group": group, "member": member.json()})])
+
+
+def _known(draft: Draft, typed: str) -> str:
+    try:
+        found = draft.state.subject(typed)
+    except NotFound:
+        found = None
+    if found is None or found.kind != "group":
+        raise NotFound(f"there is no group {typed}", code="group.unknown", candidates=list(draft.state.groups))
+    return found.name
+
+
+def _list(ctx: Context, args: argparse.Namespace) -> int:
+    state = ctx.workspace().state
+    rows = {name: sorted(members) for name, members in state.groups.items() if args.group in (None, name)}
+    if args.group is not None and not rows:
+        raise NotFound(f"there is no group {args.group}", code="group.unknown", candidates=list(state.groups))
+    if ctx.as_json:
+        ctx.data(rows)
+    else:
+        for line in table((name, ", ".join(members) or "(empty)") for name, members in rows.items()):
+            ctx.out(line)
+    return 0

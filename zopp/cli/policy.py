@@ -1,0 +1,194 @@
+"""The policy log.
+
+show             the state in words: who is there, which roles
+log              every statement in words, newest last; --raw as it stands
+rebase           two branches changed the policy: sign yours again on top of theirs, if it means the same
+allowed-signers  the writers' keys as `ssh-keygen -Y verify` wants them
+"""
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from zopp.cli.context import Context, table
+from zopp.cli.parser import Parser, add_change, add_env, epilog
+from zopp.errors import IntegrityError
+from zopp.keys import signing
+from zopp.policy import canonical, log, manifest as manifests, statement
+from zopp.policy.statement import Statement
+from zopp.repo import journal, layout, rebase, subjects
+from zopp.repo.draft import Draft, now
+from zopp.repo.environment import scope_of
+from zopp.repo.signer import signer
+
+EXAMPLES = epilog(
+    "zopp policy show",
+    "zopp policy log --json",
+    "zopp policy rebase --onto origin/main",
+    "zopp policy allowed-signers -e production > allowed",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The actions of `zopp policy`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    actions.add_parser("show", help="the state in words", description="the state in words")
+    sub = actions.add_parser("log", help="every statement in words", description="every statement in words")
+    sub.add_argument("--raw", action="store_true", help="the lines as they stand")
+    sub = actions.add_parser("rebase", help="sign yours on top of theirs", description="sign yours on top of theirs")
+    sub.add_argument("--onto", metavar="REV", help="the other side (default: what is being merged)")
+    add_change(sub, yes=True)
+    sub = actions.add_parser(
+        "allowed-signers", help="for ssh-keygen -Y verify", description="writers' keys for ssh-keygen -Y verify"
+    )
+    add_env(sub)
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    return {"show": _show, "log": _log, "rebase": _rebase, "allowed-signers": _signers}[args.action](ctx, args)
+
+
+def _show(ctx: Context, args: argparse.Namespace) -> int:
+    state = ctx.workspace().state
+    bindings = [(subjects.shown(where), who.kind, who.name, str(role)) for who, where, role in state.bindings]
+    if ctx.as_json:
+        ctx.data(
+            {
+                "workspace": state.name, "genesis": state.ws, "seq": state.seq, "head": state.head,
+                "bindings": [dict(zip(("scope", "kind", "subject", "role"), row, strict=True)) for row in bindings],
+                "groups": {name: sorted(members) for name, members in state.groups.items()},
+                "auditors": sorted(s.name for s in state.auditors),
+                "environments": {
+                    subjects.shown(e): {"kind": env.kind, "protected": env.protected} for e, env in state.envs.items()
+                },
+            }
+        )  # fmt: skip
+        return 0
+    ctx.out(f"workspace {state.name}, {state.seq + 1} statements, head {state.head}")
+    for line in table(bindings):
+        ctx.out("  " + line)
+    return 0
+
+
+def words(st: Statement) -> str:
+    """A statement as a sentence."""
+    data: Any = st.data
+
+    def scope() -> str:
+        return subjects.shown(next(iter(data["scope"].values())))
+
+    def who(field: str = "subject") -> str:
+        kind, name = next(iter(data[field].items()))
+        return name if kind == "user" else f"{kind} {name}"
+
+    match st.type:
+        case "genesis":
+            return f"workspace {data['workspace']} begins; {data['user']} is its admin, on {data['principal']}"
+        case "binding.set":
+            return f"{who()} may {data['role']} {scope()}"
+        case "binding.remove":
+            return f"{who()} has no role on {scope()} any more"
+        case "group.member.add":
+            return f"{who('member')} joins group {data['group']}"
+        case "group.member.remove":
+            return f"{who('member')} leaves group {data['group']}"
+        case "principal.enrol" | "principal.rekey":
+            asked = data["request"]
+            whose = f"device {asked['name']} of {asked['user']}" if asked["user"] else f"service {asked['name']}"
+            return f"{whose} " + ("is let in" if st.type.endswith("enrol") else "has new keys")
+        case "cap.set":
+            return (
+                f"{data['principal']} may at most {data['cap']}" if data["cap"] else f"{data['principal']} has no cap"
+            )
+        case "flag.set" | "flag.remove":
+            return f"{who()} is {'' if st.type == 'flag.set' else 'not '}{data['flag']}"
+        case "env.create":
+            how = ", protected" if data["protected"] else ""
+            return f"environment {subjects.shown(data['env'])} ({data['kind']}{how})"
+        case _:
+            subject = next(
+                (
+                    str(data[key])
+                    for key in ("env", "project", "group", "user", "principal", "invite", "rule")
+                    if key in data
+                ),
+                "",
+            )
+            verb = st.type.rpartition(".")[2]
+            past = {"set": "set", "create": "made"}.get(verb, verb + ("d" if verb.endswith("e") else "ed"))
+            return f"{st.type.partition('.')[0]} {subjects.shown(subject)} {past}"
+
+
+def _log(ctx: Context, args: argparse.Namespace) -> int:
+    ws = ctx.workspace()
+    if args.raw:
+        sys.stdout.buffer.write(ws.log)
+        return 0
+    statements = [statement.parse(line) for line in log.split(ws.log)]
+    if ctx.as_json:
+        ctx.data(
+            [
+                {"seq": s.seq, "at": s.at, "by": s.by, "type": s.type, "hash": s.hash, "data": canonical.thaw(s.data)}
+                for s in statements
+            ]
+        )
+        return 0
+    for line in table(
+        (str(s.seq), time.strftime("%Y-%m-%d %H:%M", time.gmtime(s.at)), s.by, words(s)) for s in statements
+    ):
+        ctx.out(line)
+    return 0
+
+
+def _signers(ctx: Context, args: argparse.Namespace) -> int:
+    ws = ctx.workspace()
+    scope = scope_of(ws, args.env, args.project)
+    for name, public in ws.state.writers(scope).items():
+        ctx.out(f'{name} namespaces="{manifests.NAMESPACE}" {signing.public_line(public)}')
+    path = layout.manifest_path(scope)
+    ctx.note(f"check with: ssh-keygen -Y verify -f ALLOWED -I SIGNER -n {manifests.NAMESPACE} -s {path}.sig < {path}")
+    return 0
+
+
+def _rebase(ctx: Context, args: argparse.Namespace) -> int:
+    checkout = layout.find_checkout(ctx.cwd)
+
+    def ask(st: Statement, then: list[str], here: list[str]) -> bool:
+        ctx.note(f"{words(st)}: means something else on the other side")
+        for title, lines in (("then", then), ("now", here)):
+            for line in lines or ["nothing"]:
+                ctx.note(f"  {title}: {line}")
+        return ctx.interactive() and ctx.confirm("sign it all the same?", otherwise="")
+
+    with journal.lock(checkout):
+        if journal.pending(checkout):
+            journal.recover(checkout)
+        ours, theirs, revision = rebase.sides(checkout, args.onto)
+        ws = rebase.open_on(checkout, ctx.cwd, ctx.env, theirs)
+        if ws.pin is None:
+            raise IntegrityError("this clone is not pinned", code="unpinned", hint="zopp trust")
+        draft = Draft(ws, signer(ws, ctx.passphrase), now())
+        done = rebase.rebase(draft, ours, ask)
+        for st, _, _ in done.mine:
+            ctx.note(f"signed again: {words(st)}")
+        for scope in done.manifests:
+            ctx.note(f"manifest of {scope} signed again")
+        for line in done.others:
+            ctx.warn(line)
+        draft.put(layout.POLICY, ws.log)
+        if not args.dry_run:
+            draft.commit(args.message)
+    if ctx.as_json:
+        ctx.data(
+            {
+                "onto": revision,
+                "signed": [s.seq for s, _, _ in done.mine],
+                "manifests": done.manifests,
+                "others": done.others,
+            }
+        )
+    if not done.mine and not done.others:
+        ctx.note("nothing of yours to sign again")
+    return 1 if done.others else 0

@@ -1,0 +1,109 @@
+"""What the commands that sign statements share: effects in words, removals, dry runs."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from zopp.cli.context import Context
+from zopp.policy import decisions
+from zopp.repo import removal
+from zopp.repo.draft import Draft
+from zopp.repo.environment import people_name
+from zopp.repo.removal import Removal
+from zopp.repo.subjects import shown
+
+Statement = tuple[str, Mapping[str, Any]]
+
+
+def apply(ctx: Context, args: argparse.Namespace, draft: Draft, statements: Iterable[Statement]) -> int:
+    """Sign `statements`, bring the files to what they mean, write, and say who gained and lost what."""
+    for type_, data in statements:
+        draft.statement(type_, data)
+    return conclude(ctx, args, draft)
+
+
+def conclude(ctx: Context, args: argparse.Namespace, draft: Draft, *, extra: Mapping[str, Any] | None = None) -> int:
+    """The second half of `apply`, for commands that drafted by themselves."""
+    before = draft.ws.state
+    done = removal.carry_out(
+        draft, ctx.keyring, on_old_base=args.on_old_base, progress=lambda s: ctx.progress(f"rekeying {s}")
+    )
+    ctx.progress_done()
+    changes = decisions.effect(before, draft.state)
+    commit = None if args.dry_run else draft.commit(args.message)
+    if ctx.as_json:
+        ctx.data({**report(draft, changes, done), "dry_run": args.dry_run, "commit": commit, **(extra or {})})
+        return 1 if done.work.open else 0
+    if args.dry_run:
+        ctx.note("dry run, nothing is changed:")
+    for line in effect_lines(draft, changes):
+        ctx.note(line)
+    if not changes:
+        ctx.note("no role of anybody changes")
+    say_removal(ctx, draft, done)
+    return 1 if done.work.open else 0
+
+
+def effect_lines(draft: Draft, changes: Iterable[decisions.Change]) -> list[str]:
+    """One line per user or service and scope: what it may do now."""
+    lines: dict[str, None] = {}
+    for change in changes:
+        principal = draft.state.principals.get(change.principal) or draft.ws.state.principals[change.principal]
+        who = principal.user or change.principal
+        device = f" on {change.principal}" if principal.user else ""
+        where = shown(change.scope)
+        if change.rekeyed and change.was == change.now:
+            lines[f"{who}{device}: other keys on {where}"] = None
+        elif change.now > change.was:
+            lines[f"{who}{device} may now {change.now} {where}"] = None
+        else:
+            now = f"may only {change.now}" if change.now else "may no longer read"
+            lines[f"{who}{device} {now} {where}"] = None
+    return list(lines)
+
+
+def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
+    """Which files got new data keys, what is exposed, and where someone else has to act."""
+    for scope, work in done.work.done.items():
+        rotated = [item.path for item in work if item.rotate]
+        wrapped = [item for item in work if not item.rotate]
+        if rotated:
+            ctx.note(f"{people_name(scope)}: new data key in {', '.join(rotated)}")
+        for item in wrapped:
+            ctx.note(f"{people_name(scope)}: {item.path} is now also for {', '.join(item.added)}")
+    for exposure in done.exposures:
+        keys = exposure.open_keys()
+        ctx.note(
+            f"{exposure.subject} could have read {len(keys)} value{'s' * (len(keys) != 1)}; change each at its source:"
+        )
+        for env, _, key in keys:
+            ctx.note(f"  {env} {key}")
+        if exposure.branches:
+            ctx.note(f"  (also counted: {', '.join(exposure.branches)})")
+        ctx.note("older commits stay readable to whoever held a key; see what is left with: zopp exposure")
+    if done.exposures:
+        ctx.note(
+            "other branches and repositories are not rekeyed by this; `zopp verify` fails there until a writer runs: zopp rekey"
+        )
+    for scope, why in done.work.open.items():
+        ctx.warn(f"{people_name(scope)} is not done: {why}; a writer there has to run: zopp rekey {people_name(scope)}")
+
+
+def report(draft: Draft, changes: Iterable[decisions.Change], done: Removal) -> dict[str, Any]:
+    """The same for `--json`."""
+    return {
+        "statements": list(range(draft.state.seq - len(draft.lines) + 1, draft.state.seq + 1)),
+        "effect": [
+            {"principal": c.principal, "scope": shown(c.scope), "was": str(c.was), "now": str(c.now)} for c in changes
+        ],
+        "rekeyed": {
+            people_name(scope): [{"file": w.path, "new_data_key": w.rotate, "reason": w.reason} for w in work]
+            for scope, work in done.work.done.items()
+        },
+        "exposed": [
+            {"subject": e.subject, "environment": env, "file": path, "key": key}
+            for e in done.exposures
+            for env, path, key in e.open_keys()
+        ],
+        "open": {people_name(scope): why for scope, why in done.work.open.items()},
+    }

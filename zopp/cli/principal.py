@@ -1,0 +1,283 @@
+"""Devices and services. A new one makes its own keys and prints a request; an admin adds it. No private key moves.
+
+request   make keys on this machine (or use those there are) and print the request for an admin
+add       let a requested device or service in; its user is added if new
+list      who holds keys, in this workspace
+current   which principals this machine is; `use NAME` switches between keys of this machine
+disable   take one out: its files are rekeyed. enable: let it back in
+cap       the most that a device may have, workspace-wide
+adopt     let in a bare age recipient, which can read at most
+"""
+
+import argparse
+import os
+import socket
+import sys
+
+from zopp.cli.context import Context, table
+from zopp.cli.init import slug
+from zopp.cli.parser import add_change, epilog
+from zopp.cli.policychange import apply, conclude
+from zopp.errors import NotFound, UsageError
+from zopp.keys import agefile
+from zopp.keys.store import Store
+from zopp.policy import canonical, names, requests
+from zopp.repo import create, git, layout, userdirs
+from zopp.repo.draft import Draft, now
+from zopp.repo.signer import require
+
+EXAMPLES = epilog(
+    "zopp principal request > bob.request            on Bob's machine, in his clone",
+    "zopp principal add bob.request --email bob@example.org -m 'bob joins'    on an admin's",
+    "zopp principal request --service ci --out-keys ci-keys/   keys for a CI job",
+    "zopp principal cap bob-laptop read",
+    "zopp principal disable bob-laptop --dry-run",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The actions of `zopp principal`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    from zopp.cli.parser import Parser
+
+    def action(name: str, text: str) -> Parser:
+        made = actions.add_parser(name, help=text, description=text)
+        assert isinstance(made, Parser)
+        return made
+
+    ask = action("request", "make keys and print a request for an admin")
+    ask.add_argument("--user", metavar="HANDLE", help="your handle (default: from git's user.name)")
+    ask.add_argument("--name", metavar="NAME", help="name of the device (default: HANDLE-HOST)")
+    ask.add_argument("--service", metavar="NAME", help="a service instead of a person's device")
+    ask.add_argument(
+        "--out-keys", metavar="DIR", help="with --service: write its private keys there (age.key, signing.key)"
+    )
+    ask.add_argument("--no-signing-key", action="store_true", help="a service that only reads")
+    add = action("add", "let a requested device or service in")
+    add.add_argument("file", metavar="FILE", help="the request; - reads standard input")
+    add.add_argument("--email", metavar="ADDRESS", help="e-mail of a new user, kept as a keyed tag only")
+    add.add_argument("--cap", choices=("read", "write", "admin"), help="the most this device may have")
+    add.add_argument("--digest", metavar="HASH", help="refuse a request with another fingerprint")
+    add_change(add, yes=True)
+    adopt = action("adopt", "let in an age recipient without a signing key, as a reader")
+    adopt.add_argument("recipient", metavar="RECIPIENT", help="age1… or 'ssh-ed25519 AAAA…'")
+    adopt.add_argument("--user", metavar="HANDLE", help="whose device it is; none: a service")
+    adopt.add_argument("--name", metavar="NAME", required=True, help="its name")
+    add_change(adopt)
+    action("list", "who holds keys")
+    action("current", "which principals this machine is")
+    use = action("use", "switch to another key of this machine")
+    use.add_argument("name", metavar="KEY")
+    for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
+        sub = action(verb, text)
+        sub.add_argument("name", metavar="PRINCIPAL")
+        add_change(sub)
+    cap = action("cap", "the most that a device may have")
+    cap.add_argument("name", metavar="DEVICE")
+    cap.add_argument("role", metavar="ROLE", choices=("none", "read", "write", "admin", "clear"))
+    add_change(cap)
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    return {
+        "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
+        "disable": _switch, "enable": _switch, "cap": _cap,
+    }[args.action](ctx, args)  # fmt: skip
+
+
+def _request(ctx: Context, args: argparse.Namespace) -> int:
+    ws = ctx.workspace()
+    at = now()
+    if args.service:
+        return _service_request(ctx, args, ws.state.ws, at)
+    user = args.user or slug(git.config(ws.root, "user.name") or ctx.env.get("USER", ""))
+    if not names.is_typed_name(user):
+        raise UsageError("no handle for you could be found", hint="zopp principal request --user HANDLE")
+    name = args.name or slug(f"{user}-{socket.gethostname().partition('.')[0]}")
+    name = name if name != user else f"{user}-device"
+    store = Store(userdirs.config(ctx.env))
+    if store.current() is None:
+        store.create(name)
+        ctx.note(f"made this device's keys in {os.path.join(userdirs.config(ctx.env), 'keys')}")
+    loaded = store.load(ask=ctx.passphrase)
+    made = create.request(
+        ws=ws.state.ws, name=name, user=user, recipient=loaded.identity.recipient, key=loaded.signing, now=at
+    )
+    _print_request(ctx, made)
+    return 0
+
+
+def _service_request(ctx: Context, args: argparse.Namespace, ws: str, at: int) -> int:
+    from zopp.keys import identity, signing
+    from zopp.repo import files
+
+    if not args.out_keys:
+        raise UsageError(
+            "a service's private keys have to go somewhere", hint="zopp principal request --service NAME --out-keys DIR"
+        )
+    folder = os.path.abspath(os.path.expanduser(args.out_keys))
+    root = layout.find_checkout(ctx.cwd).root
+    if folder == root or folder.startswith(root + os.sep):
+        done = git.run(root, "check-ignore", "-q", folder, check=False)
+        if done.returncode != 0:
+            raise UsageError(
+                "lies in the repository and is not ignored", place=folder, hint="choose a folder outside it"
+            )
+    for name in ("age.key", "signing.key"):
+        if os.path.lexists(os.path.join(folder, name)):
+            raise UsageError("exists already", code="exists", place=os.path.join(folder, name))
+    secret, recipient = identity.generate()
+    key = None if args.no_signing_key else signing.generate()
+    files.replace_private(os.path.join(folder, "age.key"), f"# public key: {recipient}\n{secret}\n".encode())
+    if key is not None:
+        files.replace_private(os.path.join(folder, "signing.key"), signing.dump_openssh(key, f"zopp {args.service}"))
+    _print_request(ctx, create.request(ws=ws, name=args.service, user=None, recipient=recipient, key=key, now=at))
+    ctx.note(
+        f"private keys: {folder}: store them as ZOPP_AGE_KEY and ZOPP_SIGNING_KEY of the job, then delete them here"
+    )
+    return 0
+
+
+def _print_request(ctx: Context, made: requests.Request) -> None:
+    ctx.out(canonical.encode({"proof": made.proof, "request": dict(made.request)}).decode())
+    ctx.note(f"request of {made.request['name']}, fingerprint {made.digest}")
+    ctx.note("give it to an admin, who runs: zopp principal add FILE")
+
+
+def _add(ctx: Context, args: argparse.Namespace) -> int:
+    if args.file == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            with open(args.file, "rb") as file:
+                data = file.read(1 << 16)
+        except OSError as exc:
+            raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=args.file) from None
+    asked = requests.parse(data)
+    if args.digest and args.digest != asked.digest:
+        raise UsageError("the request has another fingerprint", code="digest", place=args.file)
+    name, user = asked.request["name"], asked.request["user"]
+    if not args.digest and not args.dry_run:
+        ctx.note(
+            f"{'device' if user else 'service'} {name}"
+            + (f" of {user}" if user else "")
+            + f", fingerprint {asked.digest}"
+        )
+        if ctx.interactive() and not ctx.confirm("let it in?", otherwise=""):
+            return 1
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        require(draft.ws, draft.signer.principal, "principal.enrol", draft.state.name)
+        _add_user(draft, user, args.email)
+        draft.statement(
+            "principal.enrol", {"request": dict(asked.request), "proof": asked.proof, "cap": args.cap, "vouch": None}
+        )
+        ctx.note(f"added {name}; give it a role with: zopp grant {user or name} read SCOPE")
+        return conclude(ctx, args, draft, extra={"principal": name, "user": user})
+
+
+def _add_user(draft: Draft, user: str | None, email: str | None) -> None:
+    if user is not None and user not in draft.state.users:
+        tag = names.email_tag(draft.state.salt, email) if email else None
+        draft.statement("user.add", {"user": user, "email_tag": tag})
+
+
+def _adopt(ctx: Context, args: argparse.Namespace) -> int:
+    recipient = agefile.canonical_recipient(args.recipient)
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        require(draft.ws, draft.signer.principal, "principal.enrol", draft.state.name)
+        _add_user(draft, args.user, None)
+        asked = create.request(
+            ws=draft.state.ws, name=args.name, user=args.user, recipient=recipient, key=None, now=draft.now
+        )
+        draft.statement("principal.enrol", {"request": dict(asked.request), "proof": None, "cap": None, "vouch": None})
+        ctx.note(
+            f"added {args.name}, which can read at most; give it a role with: zopp grant {args.user or args.name} read SCOPE"
+        )
+        return conclude(ctx, args, draft, extra={"principal": args.name, "user": args.user})
+
+
+def _list(ctx: Context, args: argparse.Namespace) -> int:
+    state = ctx.workspace().state
+    mine = ctx.keyring.recipients()
+    rows = []
+    for name, p in state.principals.items():
+        on = p.enabled and (p.user is None or state.users[p.user].enabled)
+        rows.append(
+            {
+                "principal": name, "kind": "device" if p.user else "service", "user": p.user, "enabled": on,
+                "cap": None if p.cap is None else str(p.cap), "signs": p.key is not None, "recipient": p.recipient,
+                "here": p.recipient in mine,
+            }
+        )  # fmt: skip
+    if ctx.as_json:
+        ctx.data(rows)
+        return 0
+    for line in table(
+        (
+            str(r["principal"]),
+            f"device of {r['user']}" if r["user"] else "service",
+            ("enabled" if r["enabled"] else "disabled")
+            + (f", cap {r['cap']}" if r["cap"] else "")
+            + ("" if r["signs"] else ", no signing key")
+            + (", this machine" if r["here"] else ""),
+        )
+        for r in rows
+    ):
+        ctx.out(line)
+    return 0
+
+
+def _current(ctx: Context, args: argparse.Namespace) -> int:
+    state = ctx.workspace().state
+    mine = ctx.keyring.recipients()
+    found = [name for name, p in state.principals.items() if p.recipient in mine]
+    store = Store(userdirs.config(ctx.env))
+    if ctx.as_json:
+        ctx.data({"principals": found, "key": store.current(), "keys": store.names()})
+    else:
+        for name in found:
+            ctx.out(name)
+        ctx.note(f"key in use: {store.current() or 'none'} (of {', '.join(store.names()) or 'none'})")
+    return 0 if found else 1
+
+
+def _use(ctx: Context, args: argparse.Namespace) -> int:
+    Store(userdirs.config(ctx.env)).use(args.name)
+    ctx.note(f"key in use: {args.name}")
+    return 0
+
+
+def _known(draft: Draft, name: str) -> str:
+    try:
+        return draft.state.principal(name).name
+    except NotFound:
+        raise NotFound(
+            f"there is no device or service {name}", code="principal.unknown", candidates=list(draft.state.principals)
+        ) from None
+
+
+def _switch(ctx: Context, args: argparse.Namespace) -> int:
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        name = _known(draft, args.name)
+        me = draft.state.principals[draft.signer.principal]
+        own = me.user is not None and me.user == draft.state.principals[name].user
+        if not (own and args.action == "disable"):
+            require(draft.ws, draft.signer.principal, f"principal.{args.action}", draft.state.name)
+        if draft.state.principals[name].enabled == (args.action == "enable"):
+            ctx.note(f"{name} is {args.action}d already; nothing written")
+            return 0
+        data = {"principal": name} if args.action == "disable" else {"principal": name, "vouch": None}
+        return apply(ctx, args, draft, [(f"principal.{args.action}", data)])
+
+
+def _cap(ctx: Context, args: argparse.Namespace) -> int:
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        name = _known(draft, args.name)
+        require(draft.ws, draft.signer.principal, "cap.set", draft.state.name)
+        cap = None if args.role == "clear" else args.role
+        have = draft.state.principals[name].cap
+        if (None if have is None else str(have)) == cap:
+            ctx.note(f"the cap of {name} is that already; nothing written")
+            return 0
+        return apply(ctx, args, draft, [("cap.set", {"principal": name, "cap": cap, "vouch": None})])

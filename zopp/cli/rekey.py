@@ -1,0 +1,82 @@
+"""Bring files to what the policy wants: new readers are added; a new data key wherever someone lost read.
+
+With no SCOPE the project's environments. Re-wrapping alone is never done after a removal. --all also makes new data
+keys where nothing asks for one.
+"""
+
+import argparse
+
+from zopp.cli.context import Context
+from zopp.cli.parser import add_change, epilog
+from zopp.errors import UsageError, ZoppError
+from zopp.policy.names import Scope
+from zopp.repo import rekey, subjects
+from zopp.repo.environment import open_environment, people_name, require_changeable
+from zopp.repo.signer import require
+
+EXAMPLES = epilog("zopp rekey --dry-run", "zopp rekey api/production -m 'rekey production'", "zopp rekey --all api")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zopp rekey`."""
+    parser.add_argument("scopes", nargs="*", metavar="SCOPE", help="WORKSPACE, PROJECT or PROJECT/ENV")
+    parser.add_argument("--all", dest="force", action="store_true", help="a new data key in every file")
+    add_change(parser)
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        state = draft.state
+        chosen: list[str] = []
+        for typed in args.scopes or [draft.ws.project]:
+            scope = subjects.scope(state, typed)
+            chosen += [e for e in state.envs if _inside(e, scope)]
+        if not chosen:
+            raise UsageError("there is no environment in that scope")
+        done: dict[str, list[rekey.FileWork]] = {}
+        failed: dict[str, ZoppError] = {}
+        for scope_name in dict.fromkeys(chosen):
+            env = open_environment(draft.ws, scope_name, history=True)
+            if env.manifest is None:
+                continue
+            work = rekey.work_for(draft, env, force=args.force)
+            if not work:
+                continue
+            ctx.progress(f"rekeying {people_name(scope_name)}")
+            try:
+                require(draft.ws, draft.signer.principal, "write", scope_name)
+                require_changeable(env, on_old_base=args.on_old_base, rekeying=True)
+                if not args.dry_run:
+                    rekey.rekey_environment(draft, env, ctx.keyring, work)
+                done[scope_name] = work
+            except ZoppError as exc:
+                failed[scope_name] = exc
+        ctx.progress_done()
+        draft.refresh_blocks()
+        commit = None if args.dry_run else draft.commit(args.message)
+    if ctx.as_json:
+        ctx.data(
+            {
+                "rekeyed": {
+                    people_name(s): [{"file": w.path, "new_data_key": w.rotate, "reason": w.reason} for w in work]
+                    for s, work in done.items()
+                },
+                "open": {people_name(s): str(e) for s, e in failed.items()},
+                "dry_run": args.dry_run,
+                "commit": commit,
+            }
+        )
+    for scope_name, work in done.items():
+        for item in work:
+            what = "new data key" if item.rotate else "recipients added"
+            ctx.note(f"{'would rekey' if args.dry_run else 'rekeyed'} {item.path}: {what} ({item.reason})")
+    for error in failed.values():
+        ctx.warn(str(error) + (f" ({error.hint})" if error.hint else ""))
+    if not done and not failed:
+        ctx.note("every file is as the policy wants it")
+    return 1 if failed else 0
+
+
+def _inside(env: str, scope: Scope) -> bool:
+    return scope.kind == "workspace" or env == scope.name or env.startswith(scope.name + "/")

@@ -1,0 +1,77 @@
+"""Show what this clone trusts, and pin it to the workspace that lies here.
+
+A pin lives outside the repository: the workspace, its genesis, and the newest policy head seen on the default branch.
+Compare the fingerprint with a colleague before you pin.
+"""
+
+import argparse
+
+from zopp.cli.context import Context
+from zopp.cli.parser import add_yes, epilog
+from zopp.errors import UsageError
+from zopp.repo import layout, pins, userdirs
+from zopp.repo.workspace import open_workspace
+
+EXAMPLES = epilog(
+    "zopp trust                        show the fingerprint; on an unpinned clone, ask and pin",
+    "zopp trust --yes --genesis HASH   pin in a script, only if the log begins with HASH",
+    "zopp trust --print                the text for ZOPP_TRUST in CI",
+    "zopp trust --reset                let the pin go; the next `zopp trust` asks again",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zopp trust`."""
+    parser.add_argument("--genesis", metavar="HASH", help="pin only if the log begins with this hash")
+    parser.add_argument("--print", dest="show", action="store_true", help="print the value of ZOPP_TRUST")
+    parser.add_argument("--reset", action="store_true", help="forget this clone's pin")
+    parser.add_argument("--accept", action="store_true", help="remember the policy and manifests here as the newest")
+    add_yes(parser)
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    checkout = layout.find_checkout(ctx.cwd)
+    state_dir = userdirs.state(ctx.env)
+    if args.reset:
+        if not ctx.confirm("forget which workspace this clone belongs to?", otherwise="zopp trust --reset --yes"):
+            return 1
+        pins.forget(state_dir, checkout)
+        ctx.note("the pin is gone; look at the fingerprint and pin again with: zopp trust")
+        return 0
+    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False)
+    state = ws.state
+    text = pins.format_trust(state.name, state.ws, state.seq, state.head)
+    if args.show:
+        if ws.place == "unpinned":
+            raise UsageError("this clone is not pinned itself", code="unpinned", hint="zopp trust")
+        ctx.out(text)
+        return 0
+    if args.genesis and args.genesis != state.ws:
+        raise UsageError("the log here begins with another hash", code="trust.mismatch", place=layout.POLICY)
+    new_project = ws.pin is not None and ws.pin.projects.get(ws.folder) != ws.project
+    pinned = ws.pin is not None and not new_project and not args.accept
+    if not pinned:
+        shown = f"workspace {state.name}, project {ws.project}\nfingerprint {state.ws}\npolicy {state.seq} {state.head}"
+        ctx.note(shown)
+        if not (args.genesis or ctx.confirm("trust it?", otherwise="zopp trust --genesis HASH")):
+            return 1
+        pin = ws.pin or pins.Pin(state.name, state.ws, state.seq, state.head, origin="clone")
+        pin.origin = "clone"
+        pin.projects[ws.folder] = ws.project
+        pin.default_branch = pin.default_branch or checkout.default_branch() or checkout.head_branch()
+        if args.accept:
+            pin.seq, pin.head, pin.manifests = state.seq, state.head, {}
+        pins.save(state_dir, checkout, pin)
+        ws.pin, ws.place = pin, "current"
+    assert ws.pin is not None
+    if ctx.as_json:
+        ctx.data(
+            {"workspace": state.name, "genesis": state.ws, "seq": ws.pin.seq, "head": ws.pin.head, "place": ws.place,
+             "default_branch": ws.pin.default_branch, "projects": ws.pin.projects}
+        )  # fmt: skip
+    else:
+        ctx.out(f"workspace {state.name}, fingerprint {state.ws}")
+        ctx.out(f"remembered policy head: {ws.pin.seq} {ws.pin.head}")
+        ctx.out(f"here: {state.seq} {state.head} ({ws.place})")
+    return 0 if ws.place in ("current", "ahead") else 1

@@ -1,0 +1,138 @@
+"""Taking in changes that zopp did not make: what a signature would cover, and signing it (A19).
+
+The baseline is the newest manifest that verifies under the policy of today: the work tree's own, or, where that one is
+forged, back-dated or its signer has lost write, the newest such manifest in HEAD's history. Everything that differs
+from the baseline is listed; nothing is signed that was not listed.
+"""
+
+import os
+from dataclasses import dataclass, replace
+
+from zopp import sopsfile
+from zopp._fast import sha512
+from zopp.errors import IntegrityError, ZoppError
+from zopp.keys import sshsig
+from zopp.policy import manifest as manifests
+from zopp.policy.manifest import FileEntry, Manifest
+from zopp.repo import exposure, foreign, git, layout
+from zopp.repo.draft import Draft, timestamp
+from zopp.repo.environment import Environment, SecretsFile, open_environment
+from zopp.repo.foreign import Difference
+from zopp.repo.unlock import Keyring
+from zopp.repo.workspace import Workspace
+
+# With these a manifest is still what a writer of today said; only who may read, or when it was said, has moved on.
+_SOUND = frozenset({"stale", "not_rotated", "behind", "generation", "prev", "selector", "policy_lower"})
+
+
+@dataclass(slots=True)
+class Review:
+    """What signing an environment would cover: `differences` with something in them, and the data keys of those files.
+    `manifest_only`: the files are those of the baseline and only the manifest needs a writer's name."""
+
+    env: Environment
+    differences: list[Difference]
+    keys: dict[str, bytes]
+    manifest_only: bool
+
+
+def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
+    """Compare an environment with its baseline. IntegrityError where a signature cannot mend what is wrong."""
+    env = open_environment(ws, scope, history=True)
+    base = baseline(ws, env)
+    compared = replace(env, manifest=base)
+    differences, keys = [], {}
+    for path in _candidates(ws, env, base):
+        data = ws.read(path)
+        if data is None:
+            if base is not None and path in base.files:
+                raise IntegrityError(
+                    "is listed and gone",
+                    code="file.missing",
+                    place=path,
+                    hint=f"restore it with: git checkout HEAD -- {path}",
+                )
+            continue
+        sops = sopsfile.read(data, sopsfile.format_of(path), strict=True)
+        difference, key = foreign.with_keys(ws, compared, path, sops, keyring)
+        keys[path] = key
+        listed = base is not None and path in base.files and base.files[path].sha512 == sha512(data).hex()
+        if not listed or difference.new_data_key:
+            differences.append(difference)
+        env.files[path] = SecretsFile(path, data, sops, True)
+    forged = base is not env.manifest
+    return Review(env, differences, keys, manifest_only=not differences and (forged or env.manifest is None))
+
+
+def _candidates(ws: Workspace, env: Environment, base: Manifest | None) -> list[str]:
+    configured = ws.settings.files.get(env.name, ()) if env.project == ws.project else ()
+    listed = [*(base.files if base else ()), *(env.manifest.files if env.manifest else ())]
+    return list(dict.fromkeys([*listed, *configured]))
+
+
+def baseline(ws: Workspace, env: Environment) -> Manifest | None:
+    """The newest manifest that a writer of today signed: see the module's docstring. None if there is none."""
+    if env.manifest is not None and env.signature is not None and _sound(ws, env.scope, env.manifest, env.signature):
+        return env.manifest
+    if git.resolve(ws.root, "HEAD") is None:
+        return None
+    path = layout.manifest_path(env.scope)
+    for commit, _ in git.versions(ws.root, path, ["HEAD"]):
+        data, signature = git.show(ws.root, commit, path), git.show(ws.root, commit, path + ".sig")
+        if data is None or signature is None:
+            continue
+        try:
+            manifest = manifests.parse(data)
+        except ZoppError:
+            continue
+        if _sound(ws, env.scope, manifest, signature):
+            return manifest
+    return None
+
+
+def _sound(ws: Workspace, scope: str, manifest: Manifest, signature: bytes) -> bool:
+    try:
+        parsed = sshsig.parse(signature.decode("ascii", "replace"))
+    except ZoppError:
+        return False
+    found = manifests.check(manifest, parsed, ws.state, ws=ws.state.ws, env=scope)
+    return all(f.code in _SOUND for f in found if f.severity == "error")
+
+
+def sign(draft: Draft, found: Review) -> list[str]:
+    """Draft the signature of what was reviewed: files whose data key was made elsewhere, or that have recipients
+    beyond the policy, get a new one. Returns the files that were rekeyed."""
+    env, rekeyed = found.env, []
+    changed: dict[str, list[str]] = {}
+    touched = draft.touch(env)
+    base = baseline(draft.ws, env)
+    if base is not env.manifest:
+        touched.files.clear()
+        touched.files.update(base.files if base else {})
+    for path, key in found.keys.items():
+        file = env.files[path]
+        assert file.sops is not None and file.data is not None
+        difference = next((d for d in found.differences if d.path == path), None)
+        have = {e.recipient for group in file.sops.metadata.groups for e in group}
+        readers = set(draft.state.readers(env.scope).values())
+        entry: FileEntry | None = touched.files.get(path)
+        new_key = (difference is not None and difference.new_data_key) or entry is None
+        shape = file.sops.metadata
+        if new_key or have - readers or not shape.flat or shape.threshold is not None:
+            made = os.urandom(32)
+            data = sopsfile.rotate(file.sops, key, made, (draft.wrap(env, made),), lastmodified=timestamp(draft.now))
+            draft.secrets(env, path, data, made, made=True)
+            rekeyed.append(path)
+        elif readers - have:
+            entries = [e for group in file.sops.metadata.groups for e in group]
+            draft.secrets(
+                env, path, sopsfile.replace_groups(file.sops, (draft.wrap(env, key, keep=entries),)), key, made=False
+            )
+        elif difference is not None:
+            draft.secrets(env, path, file.data, key, made=False)
+        if difference is not None:
+            changed[path] = difference.keys()
+    for name, data in exposure.mark_changed(draft.ws, env.scope, changed).items():
+        draft.put(name, data)
+    draft.refresh_blocks()
+    return rekeyed
