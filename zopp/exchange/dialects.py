@@ -20,6 +20,7 @@ _COLON = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[\w.-]+)[ \t]*:(?=[ \t\n]|
 _LOOSE_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _AFTER_QUOTE = re.compile(r"[ \t]*(?:(?<=[ \t])#(?P<comment>[^\n]*))?(?=\n|\Z)")
 _BLANK = " \t"
+_PEM_WITHIN = 1 << 15  # characters; the largest keys have a tenth of it
 # What all eight parsers take as it is outside quotes. `?` and `*` are safe since a shell does not glob assignments; a
 # tilde means a home folder to it only at the beginning and after a colon or an equals sign.
 _BARE = re.compile(r"(?:[A-Za-z0-9_./:@%+,=^*?!\[\]{}-]|(?<![:=])~)*")
@@ -62,7 +63,7 @@ def skip_pem(text: str, at: int) -> int:
     """Where the next statement begins if the line at `at` may hold the first line of a PEM block."""
     stop = line_end(text, at)
     if "-----BEGIN " in text[at:stop] and "-----END " not in text[at:stop]:
-        last = text.find("\n-----END ", at)
+        last = text.find("\n-----END ", at, at + _PEM_WITHIN)
         if last >= 0:
             return _next(text, last + 1)
     return _next(text, at)

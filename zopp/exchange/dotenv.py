@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from zopp.errors import FormatError
 from zopp.exchange import dialects
 
-MAX_BYTES = 4 << 20
+MAX_BYTES = 1 << 20
 MAX_PROBLEMS = 500
+# How far a reading that is only suggested may look: a hostile file must not cost its square.
+_SUGGEST_WITHIN = 1 << 13
 DIALECTS = tuple(dialects.READERS)
 
 RULES = {
@@ -117,13 +119,13 @@ def parse(
     data: bytes, *, dialect: str = "auto", choices: Mapping[str, str] | None = None, expand: bool = False
 ) -> Parsed:
     """Read `data` in `dialect`, or per key in that of `choices` (the map file's). Raises FormatError only for a file
-    over 4 MiB and for an unknown dialect; all else is in `Parsed`."""
+    over 1 MiB and for an unknown dialect; all else is in `Parsed`."""
     choices = choices or {}
     for wanted in (dialect, *choices.values()):
         if wanted not in dialects.READERS:
             raise FormatError("unknown .env dialect", code="dialect", candidates=DIALECTS)
     if len(data) > MAX_BYTES:
-        raise FormatError("a .env file of more than 4 MiB", code="dotenv_size")
+        raise FormatError("a .env file of more than 1 MiB", code="dotenv_size")
     return _File(data, dialect, choices, expand).read()
 
 
@@ -176,7 +178,8 @@ class _File:
         key = _shown(read.name or name)
         if read.rule:
             others = [other for other in DIALECTS if other not in (dialect, "auto")]
-            fitting = tuple([other for other in others if not self._value(other, at)[0].rule])
+            near = self.text[: at + _SUGGEST_WITHIN]
+            fitting = tuple([other for other in others if not self._value(other, at, near)[0].rule])
             self.problems.append(Finding(line=line, key=key, rule=read.rule, choices=fitting))
             return read.end
         if not self.expand and any(expandable and "$" in text for text, expandable in read.pieces):
@@ -195,10 +198,11 @@ class _File:
         )
         return read.end
 
-    def _value(self, dialect: str, at: int) -> tuple[dialects.Read, str, tuple[str, ...]]:
+    def _value(self, dialect: str, at: int, text: str | None = None) -> tuple[dialects.Read, str, tuple[str, ...]]:
         """The statement at `at` in `dialect`; a problem that is common to all dialects stands in its `rule`."""
-        read = dialects.READERS[dialect](self.text, at)
-        value = "".join([text for text, _ in read.pieces])
+        text = self.text if text is None else text
+        read = dialects.READERS[dialect](text, at)
+        value = "".join([piece for piece, _ in read.pieces])
         expanded: tuple[str, ...] = ()
         rule = read.rule
         if self.expand and rule in ("", "dollar") and read.pieces:
@@ -208,16 +212,16 @@ class _File:
                 rule = "" if rule == "" or expanded else rule
             else:
                 rule = "undefined-reference"
-        statement = self.text[at : read.end]
+        statement = text[at : read.end]
         if "\0" in statement:
             rule = "nul"
-        elif any("\ud800" <= char <= "\udfff" for char in statement) and not statement.isascii():
+        elif not statement.isascii() and any("\ud800" <= char <= "\udfff" for char in statement):
             rule = "not-utf8"
         elif not rule and "\r" in statement and dialect not in ("docker", "sops"):
             rule = "carriage-return"
-        elif not rule and _CUT_PEM.match(self.text, at) and dialects.skip_pem(self.text, at) > read.end:
+        elif not rule and _CUT_PEM.match(text, at) and dialects.skip_pem(text, at) > read.end:
             rule = "cut-pem"
-            read = dialects.Read(dialects.skip_pem(self.text, at), read.name, rule=rule)
+            read = dialects.Read(dialects.skip_pem(text, at), read.name, rule=rule)
         if rule != read.rule:
             read = dialects.Read(read.end, read.name, () if rule else read.pieces, read.comment, rule)
         return read, value, expanded

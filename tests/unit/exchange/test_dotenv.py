@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,16 @@ def test_findings_stop_at_a_bound() -> None:
     problems = dotenv.parse(b"a b\n" * 2000).problems
     assert len(problems) == dotenv.MAX_PROBLEMS + 1
     assert problems[-1].rule == "too-many"
+
+
+@pytest.mark.parametrize("line", ['A="\\', "A=`x", 'A="\\"', "A=-----BEGIN x", "A=$A$A", "A='\\'", " ", "A b"])
+@pytest.mark.parametrize("dialect", ALL)
+def test_reading_costs_no_square(line: str, dialect: str) -> None:
+    """A suggestion looks ahead a bounded way: this took minutes before it did."""
+    text = f"{line}\n".encode()
+    start = time.process_time()
+    dotenv.parse(text * (100_000 // len(text)), dialect=dialect, expand=True)
+    assert time.process_time() - start < 20
 
 
 HOSTILE = st.text(alphabet="AB=\n\r\t '\"`\\$#{}()[]:-.~;&|é\0export\ufeff", max_size=60)
