@@ -54,7 +54,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     action = "archive" if args.action == "delete" else args.action
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         scope = scope_of(draft.ws, args.name, args.project)
-        require(draft.ws, draft.signer.principal, f"env.{action}", scope)
+        require(draft.state, draft.signer.principal, f"env.{action}", scope)
         if action != "archive" and draft.state.envs[scope].protected == (action == "protect"):
             ctx.note(f"{people_name(scope)} is {action}ed already; nothing written")
             return 0
@@ -85,7 +85,7 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
         ws = draft.ws
         names.check_name(args.name)
         project = next(p for p in ws.state.projects if p.partition("@")[0] == ws.project)
-        require(ws, draft.signer.principal, "env.create", project)
+        require(draft.state, draft.signer.principal, "env.create", project)
         if any(people_name(scope) == f"{ws.project}/{args.name}" for scope in ws.state.envs):
             raise UsageError(f"{ws.project} has an environment {args.name} already", code="exists")
         scope = draft.state.next_name(args.name, project)

@@ -46,9 +46,9 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             if subject in state.auditors:
                 ctx.note(f"{subject.name} is an auditor already; nothing written")
                 return 0
-            require(draft.ws, draft.signer.principal, "flag.set", scope.name)
+            require(draft.state, draft.signer.principal, "flag.set", scope.name)
             return apply(ctx, args, draft, [("flag.set", {"flag": "auditor", "subject": subject.json()})])
-        require(draft.ws, draft.signer.principal, "binding.set", str(scope))
+        require(draft.state, draft.signer.principal, "binding.set", str(scope))
         role = Role.parse(args.role)
         if any(s == subject and w == scope and r == role for s, w, r in state.bindings):
             ctx.note(f"{subject.name} has {role} on {subjects.shown(scope)} already; nothing written")

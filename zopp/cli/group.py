@@ -37,11 +37,11 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         action = args.action.partition("-")[0]
         if action == "create":
-            require(draft.ws, draft.signer.principal, "group.create", draft.state.name)
+            require(draft.state, draft.signer.principal, "group.create", draft.state.name)
             return apply(ctx, args, draft, [("group.create", {"group": draft.state.next_name(args.group)})])
         group = _known(draft, args.group)
         if action == "delete":
-            require(draft.ws, draft.signer.principal, "group.delete", draft.state.name)
+            require(draft.state, draft.signer.principal, "group.delete", draft.state.name)
             return apply(ctx, args, draft, [("group.delete", {"group": group})])
         member = subjects.subject(draft.state, args.member)
         inside = member.name in draft.state.groups[group]
@@ -50,7 +50,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             return 0
         bound = [str(scope) for who, scope, _ in draft.state.bindings if who.name == group]
         for scope in bound or [draft.state.name]:
-            require(draft.ws, draft.signer.principal, "binding.set", scope)
+            require(draft.state, draft.signer.principal, "binding.set", scope)
         return apply(ctx, args, draft, [(f"group.member.{action}", {"group": group, "member": member.json()})])
 
 

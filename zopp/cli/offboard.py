@@ -30,7 +30,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         subject = _who(state, args.subject)
         if subject.kind == "group":
             raise UsageError(f"{subject.name} is a group", hint=f"zopp group delete {subject.name}")
-        require(draft.ws, draft.signer.principal, "user.disable", state.name)
+        require(draft.state, draft.signer.principal, "user.disable", state.name)
         plan: list[tuple[str, dict[str, object]]] = []
         lines: list[str] = []
         for who, scope, role in state.bindings:

@@ -167,7 +167,7 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
         if ctx.interactive() and not ctx.confirm("let it in?", otherwise=""):
             return 1
     with ctx.changing(on_old_base=args.on_old_base) as draft:
-        require(draft.ws, draft.signer.principal, "principal.enrol", draft.state.name)
+        require(draft.state, draft.signer.principal, "principal.enrol", draft.state.name)
         _add_user(draft, user, args.email)
         draft.statement(
             "principal.enrol", {"request": dict(asked.request), "proof": asked.proof, "cap": args.cap, "vouch": None}
@@ -185,7 +185,7 @@ def _add_user(draft: Draft, user: str | None, email: str | None) -> None:
 def _adopt(ctx: Context, args: argparse.Namespace) -> int:
     recipient = agefile.canonical_recipient(args.recipient)
     with ctx.changing(on_old_base=args.on_old_base) as draft:
-        require(draft.ws, draft.signer.principal, "principal.enrol", draft.state.name)
+        require(draft.state, draft.signer.principal, "principal.enrol", draft.state.name)
         _add_user(draft, args.user, None)
         asked = create.request(
             ws=draft.state.ws, name=args.name, user=args.user, recipient=recipient, key=None, now=draft.now
@@ -263,7 +263,7 @@ def _switch(ctx: Context, args: argparse.Namespace) -> int:
         me = draft.state.principals[draft.signer.principal]
         own = me.user is not None and me.user == draft.state.principals[name].user
         if not (own and args.action == "disable"):
-            require(draft.ws, draft.signer.principal, f"principal.{args.action}", draft.state.name)
+            require(draft.state, draft.signer.principal, f"principal.{args.action}", draft.state.name)
         if draft.state.principals[name].enabled == (args.action == "enable"):
             ctx.note(f"{name} is {args.action}d already; nothing written")
             return 0
@@ -274,7 +274,7 @@ def _switch(ctx: Context, args: argparse.Namespace) -> int:
 def _cap(ctx: Context, args: argparse.Namespace) -> int:
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         name = _known(draft, args.name)
-        require(draft.ws, draft.signer.principal, "cap.set", draft.state.name)
+        require(draft.state, draft.signer.principal, "cap.set", draft.state.name)
         cap = None if args.role == "clear" else args.role
         have = draft.state.principals[name].cap
         if (None if have is None else str(have)) == cap:

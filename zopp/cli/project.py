@@ -39,7 +39,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         ws = draft.ws
         if args.action == "create":
-            require(ws, draft.signer.principal, "project.create", draft.state.name)
+            require(draft.state, draft.signer.principal, "project.create", draft.state.name)
             if args.folder is not None:
                 folder = args.folder.strip("/")
                 place = f"{folder}/{layout.SETTINGS}" if folder not in ("", ".") else layout.SETTINGS
@@ -54,5 +54,5 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 pins.save(userdirs.state(ctx.env), ws.checkout, ws.pin)
             return code
         scope = subjects.scope(draft.state, args.name)
-        require(ws, draft.signer.principal, "project.archive", draft.state.name)
+        require(draft.state, draft.signer.principal, "project.archive", draft.state.name)
         return apply(ctx, args, draft, [("project.archive", {"project": scope.name})])

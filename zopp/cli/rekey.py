@@ -45,7 +45,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 continue
             ctx.progress(f"rekeying {people_name(scope_name)}")
             try:
-                require(draft.ws, draft.signer.principal, "write", scope_name)
+                require(draft.state, draft.signer.principal, "write", scope_name)
                 require_changeable(env, on_old_base=args.on_old_base, rekeying=True)
                 if not args.dry_run:
                     rekey.rekey_environment(draft, env, ctx.keyring, work)

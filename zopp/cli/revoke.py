@@ -31,9 +31,9 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         scope = subjects.scope(state, args.scope)
         subject = subjects.subject(state, args.subject)
         if args.auditor:
-            require(draft.ws, draft.signer.principal, "flag.remove", scope.name)
+            require(draft.state, draft.signer.principal, "flag.remove", scope.name)
             return apply(ctx, args, draft, [("flag.remove", {"flag": "auditor", "subject": subject.json()})])
-        require(draft.ws, draft.signer.principal, "binding.remove", str(scope))
+        require(draft.state, draft.signer.principal, "binding.remove", str(scope))
         held = [subjects.shown(where) for who, where, _ in state.bindings if who == subject]
         if subjects.shown(scope) not in held:
             have = state.subject_role(subject.name, scope)

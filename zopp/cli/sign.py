@@ -28,7 +28,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         scope = scope_of(draft.ws, args.env, args.project)
-        require(draft.ws, draft.signer.principal, "write", scope)
+        require(draft.state, draft.signer.principal, "write", scope)
         found = resign.review(draft.ws, scope, ctx.keyring)
         where = f"{found.env.project}/{found.env.name}"
         if not found.differences and not found.manifest_only:

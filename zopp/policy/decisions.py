@@ -128,19 +128,20 @@ def _why(state: State, principal: str, action: str, key: str, needed: Role, role
     p = t.principals[principal]
     where = state._scope_of(key)
     missing = str(needed)
+    verb = f"{action} on" if "." in action else action
     base = t.base(p.holder, key)
     if base >= needed:
         if p.cap is not None and p.cap < needed:
-            return Deny("capped", f"{principal} may not {action} on {where}: its cap is {p.cap}", missing)
-        return Deny("keyless", f"{principal} may not {action} on {where}: it has no signing key", missing)
+            return Deny("capped", f"{principal} may not {verb} {where}: its cap is {p.cap}", missing)
+        return Deny("keyless", f"{principal} may not {verb} {where}: it has no signing key", missing)
     stopped = state.explain(principal, where).stopped
     if any(path.role >= needed for path in stopped):
         return Deny(
             "protected_boundary",
-            f"{principal} may not {action} on {where}: it is protected, so roles from above do not count there",
+            f"{principal} may not {verb} {where}: it is protected, so roles from above do not count there",
             missing,
         )
-    reason = f"{principal} may not {action} on {where}: its role there is {role}, needed is {needed}"
+    reason = f"{principal} may not {verb} {where}: its role there is {role}, needed is {needed}"
     return Deny("role", reason, missing)
 
 

@@ -146,7 +146,7 @@ def _writer(manifest: Manifest, state: State, out: _Found) -> None:
         out.error(
             2,
             "not_writer_now",
-            f"{signer} may not write {env} any more: one of its writers has to sign again",
+            f"{signer} may not write {env} now: one of its writers has to sign it",
             signer=signer,
             missing="write",
             writers=writers,

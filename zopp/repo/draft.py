@@ -16,7 +16,7 @@ from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
 from zopp.repo import blocks, git, journal, layout, memory, policycache, userdirs
 from zopp.repo.environment import Environment, open_environment
-from zopp.repo.signer import Signer
+from zopp.repo.signer import Signer, require
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import Entry
 
@@ -73,7 +73,9 @@ class Draft:
         self.put(path, data)
 
     def touch(self, env: Environment) -> _Touched:
-        """Sign the manifest of `env` anew, even if none of its files changes."""
+        """Sign the manifest of `env` anew, even if none of its files changes. Denied unless the signer may write there
+        under the drafted policy: every change of secrets comes through here."""
+        require(self.state, self.signer.principal, "write", env.scope)
         if env.scope not in self._touched:
             files = dict(env.manifest.files) if env.manifest else {}
             self._touched[env.scope] = _Touched(env, files, dict(env.manifest.meta) if env.manifest else {})

@@ -35,7 +35,8 @@ class Difference:
 
     def lines(self) -> list[str]:
         """For people: one line per difference, names only."""
-        out = [f"  + {key}" for key in self.added]
+        out = [f"  this is the version of commit {self.older[:12]}"] if self.older else []
+        out += [f"  + {key}" for key in self.added]
         out += [f"  - {key}" for key in self.removed]
         out += [f"  ~ {key}" for key in self.changed]
         out += [f"  recipient added: {name}" for name in self.recipients_added]
@@ -44,8 +45,6 @@ class Difference:
             out.append(f"  selector changed: {self.selector}")
         if self.new_data_key:
             out.append("  data key changed outside zopp")
-        if self.older:
-            out.append(f"  this is the version of commit {self.older[:12]}")
         return out
 
 

@@ -7,6 +7,7 @@ from zopp.errors import Denied, Unknown
 from zopp.keys import find
 from zopp.keys.signing import SigningKey
 from zopp.policy import decisions
+from zopp.policy.state import State
 from zopp.repo import userdirs
 from zopp.repo.environment import people_name
 from zopp.repo.workspace import Workspace
@@ -35,12 +36,12 @@ def signer(ws: Workspace, ask: Callable[[str], str] | None = None) -> Signer:
     )
 
 
-def require(ws: Workspace, principal: str, action: str, scope: str) -> None:
-    """Denied unless policy lets `principal` do `action` on the typed `scope`."""
-    decision = decisions.decide(ws.state, principal, action, scope)
+def require(state: State, principal: str, action: str, scope: str) -> None:
+    """Denied unless `state` lets `principal` do `action` on the typed `scope`."""
+    decision = decisions.decide(state, principal, action, scope)
     if isinstance(decision, decisions.Deny):
         shown = people_name(scope) if "/" in scope else scope.partition("@")[0]
-        user = ws.state.principals[principal].user or principal
+        user = state.principals[principal].user or principal
         raise Denied(
             decision.reason,
             subject=principal,

@@ -171,7 +171,8 @@ def _detail(ws: Workspace, env: Environment, path: str) -> str:
         lines = foreign.without_keys(ws, env, path, file.sops).lines()
     except ZoppError:
         return ""
-    return (": " + "; ".join(line.strip() for line in lines[:6]) + (" …" if len(lines) > 6 else "")) if lines else ""
+    shown = [line.strip() for line in lines[:6]] or ["comments, order or layout only"]
+    return ": " + "; ".join(shown) + (" …" if len(lines) > 6 else "")
 
 
 def _same_data_key(report: Report, ws: Workspace, env: Environment, path: str, data: bytes) -> None:

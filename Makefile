@@ -1,0 +1,56 @@
+# Two commands are all there is to set up: `make demo` and `make test`. Both make .venv from hash-locked files first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint types unit oracle attacks bench lock clean help
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo       run the main job and show it (about a minute)
+demo: $(STAMP)
+	@PYTHON=$(CURDIR)/$(BIN)/python ZOPP=$(CURDIR)/$(BIN)/zopp examples/demo.sh $(ENV_FILE)
+
+## make test       everything that CI runs: lint, types, layers, unit, oracle, attack and scenario tests
+test: $(STAMP) lint types
+	@echo '== tests'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow' tests
+
+## make test-slow  the slow tier: larger sizes of the same properties
+test-slow: $(STAMP)
+	@echo '== slow tier'
+	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests
+
+lint: $(STAMP)
+	@echo '== ruff'
+	@$(BIN)/ruff check zopp tests examples benchmarks
+	@$(BIN)/ruff format --check zopp tests examples benchmarks
+	@echo '== import-linter'
+	@$(BIN)/lint-imports --no-cache
+
+types: $(STAMP)
+	@echo '== mypy --strict'
+	@$(BIN)/mypy zopp
+
+## make bench      the benchmarks against the peers, from an installed wheel
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/run.py
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@command -v git >/dev/null || { echo 'git is not installed' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; say make PYTHON=…' >&2; exit 1; }
+	@echo '== making $(VENV) (once; about a minute)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+## make lock       lock the requirements anew (needs pip-tools)
+lock:
+	@for name in runtime dev; do pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	  --no-emit-find-links --allow-unsafe --strip-extras -o requirements/$$name.txt requirements/$$name.in; done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

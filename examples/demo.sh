@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# The main job, shown: a team of three and a CI job share one real .env through git, and zopp says no where it must.
+# Run it with `make demo`, or `examples/demo.sh FILE.env`. Everything happens in a temporary folder that is removed.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+env_file=$(realpath "${1:-$here/acme.env}")
+python=${PYTHON:-python3}
+zopp=${ZOPP:-zopp}
+box=$(mktemp -d "${TMPDIR:-/tmp}/zopp-demo.XXXXXX")
+trap 'rm -rf "$box"' EXIT
+unset CI ZOPP_TRUST ZOPP_ENV ZOPP_PROJECT ZOPP_AGE_KEY ZOPP_SIGNING_KEY SOPS_AGE_KEY SOPS_AGE_KEY_FILE || true
+unset XDG_CONFIG_HOME XDG_STATE_HOME XDG_CACHE_HOME XDG_RUNTIME_DIR || true
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' off=$'\e[0m'; else bold='' dim='' off=''; fi
+
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$off"; }
+# as USER EXPECTED-EXIT-CODE COMMAND…: run it in that user's home and clone, and stop the demo if the code is another.
+as() {
+    local user=$1 want=$2 code=0
+    shift 2
+    printf '%s%s$ %s%s\n' "$dim" "$user" "${*//$zopp/zopp}" "$off"
+    (cd "$box/$user/repo" && HOME="$box/$user" "$@") 2>&1 | sed "s|$box|~|g" || code=${PIPESTATUS[0]}
+    [ "$code" = "$want" ] || { echo "demo: expected exit code $want, got $code" >&2; exit 1; }
+}
+quietly() { local user=$1; shift; (cd "$box/$user/repo" && HOME="$box/$user" "$@" >"$box/log" 2>&1) || { cat "$box/log" >&2; exit 1; }; }
+
+say "1  Alice starts a workspace: development, staging and a protected production"
+git init -q --bare -b main "$box/origin.git"
+for user in alice bob carol; do
+    mkdir -p "$box/$user"
+    HOME="$box/$user" git config --global user.name "$user"
+    HOME="$box/$user" git config --global user.email "$user@example.org"
+    HOME="$box/$user" git config --global init.defaultBranch main
+done
+git clone -q "$box/origin.git" "$box/alice/repo" 2>/dev/null
+head -c 18 /dev/urandom | base64 > "$box/alice/passphrase"
+as alice 0 "$zopp" init --template team --workspace acme --project api --device alice-laptop --recovery-passphrase-file "$box/alice/passphrase" -m "start the workspace"
+genesis=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" trust --json | "$python" -c 'import json,sys; print(json.load(sys.stdin)["genesis"])')
+quietly alice git push -q origin HEAD:main
+
+say "2  Bob, Carol and the CI job make their own keys; Alice lets them in, in different roles"
+for user in bob carol; do
+    git clone -q "$box/origin.git" "$box/$user/repo"
+    quietly "$user" "$zopp" trust --genesis "$genesis"
+    (cd "$box/$user/repo" && HOME="$box/$user" "$zopp" principal request --name "$user-laptop" > "$box/$user.request" 2>/dev/null)
+done
+mkdir -p "$box/ci"
+(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" principal request --service ci --out-keys "$box/ci/keys" > "$box/ci.request" 2>/dev/null)
+for who in bob carol ci; do quietly alice "$zopp" principal add "$box/$who.request" -m "$who joins"; done
+as alice 0 "$zopp" grant bob write api -m "bob writes api"
+as alice 0 "$zopp" grant bob read api/production -m "bob reads production"
+as alice 0 "$zopp" grant carol read api/development -m "carol reads development"
+as alice 0 "$zopp" grant ci read api/production -m "ci reads production"
+as alice 0 "$zopp" access api/production
+
+say "3  A real .env goes into development and production, each as one commit"
+as alice 0 "$zopp" import "$env_file" -e development -m "import development"
+as alice 0 "$zopp" import "$env_file" -e production -m "import production"
+quietly alice git push -q origin HEAD:main
+for user in bob carol; do quietly "$user" git pull -q --ff-only; done
+
+key=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" list -e production | head -n 1)
+say "4  Bob reads production; Carol is refused, with the reason and the way out"
+as bob 0 "$zopp" get "$key" -e production; echo
+as carol 1 "$zopp" get "$key" -e production
+as bob 1 "$zopp" unset "$key" -e production --yes
+
+say "5  A command runs with the values; the CI job too, with nothing but its two keys and ZOPP_TRUST"
+as bob 0 "$zopp" run -e production -- sh -c "env | grep -c '^[A-Z]' >/dev/null && echo \"$key has \${#$key} characters\""
+git clone -q "$box/origin.git" "$box/ci/repo"
+trust=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" trust --print)
+printf '%sci$ zopp run -e production -- sh -c '"'"'echo "$%s" | wc -c'"'"'%s\n' "$dim" "$key" "$off"
+(cd "$box/ci/repo" && CI=true HOME="$box/ci" ZOPP_TRUST=$trust ZOPP_AGE_KEY_FILE="$box/ci/keys/age.key" "$zopp" run -e production -- sh -c "printf %s \"\$$key\" | wc -c")
+
+say "6  Everything holds"
+as alice 0 "$zopp" verify
+
+say "7  Bob loses production: a new data key, and the list of what he could have read"
+older=$(git -C "$box/alice/repo" rev-parse HEAD)
+as alice 0 "$zopp" revoke bob api/production -m "bob leaves production" | "$python" -c '
+import sys
+lines = sys.stdin.read().splitlines()
+values = [line for line in lines if line.startswith("  ")]
+for line in lines[:2] + [l for l in lines[2:] if not l.startswith("  ")][:2] + values[:4] + ["  … %d in all" % len(values)]: print(line)
+print(lines[-2]); print(lines[-1])'
+quietly alice git push -q origin HEAD:main
+quietly bob git pull -q --ff-only
+as bob 1 "$zopp" get "$key" -e production
+
+say "8  verify is green, and red for each of five attacks on the repository"
+as alice 0 "$zopp" verify
+attack() {
+    say "   $1"
+    quietly alice "$python" "$here/tamper.py" "${@:2}"
+    as alice 1 "$zopp" verify
+    quietly alice git checkout -q HEAD -- .
+}
+file=secrets/production.yaml
+attack "a value edited by hand" value "$file"
+attack "an extra recipient" recipient "$file"
+attack "a manifest signed by a reader" manifest .zopp/manifest/api/production.json "$box/ci/keys/signing.key" ci
+attack "an older file put back" older "$file" "$older"
+attack "encrypted_regex narrowed" selector "$file"
+say "   and green again"
+as alice 0 "$zopp" verify
+echo
