@@ -36,7 +36,9 @@ def manifest(path: pathlib.Path, key: str, signer: str) -> None:
     signature = pathlib.Path(f"{path}.sig")
     signature.unlink()
     subprocess.run(
-        ["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "zopp-secrets-v1", str(path)], check=True, capture_output=True
+        ["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", "zopp-secrets-v1", str(path)],
+        check=True,
+        capture_output=True,
     )
 
 

@@ -31,8 +31,10 @@ complete -o default -F _zopp zopp
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + _BASH
 _FISH = """complete -c zopp -f -n __fish_use_subcommand -a "{verbs}"
 complete -c zopp -f -s e -l env -x -a "(zopp completion --words envs 2>/dev/null)"
-complete -c zopp -f -n "__fish_seen_subcommand_from get set unset whoknows" -a "(zopp completion --words keys 2>/dev/null)"
-complete -c zopp -f -n "__fish_seen_subcommand_from grant revoke access offboard" -a "(zopp completion --words subjects 2>/dev/null)"
+complete -c zopp -f -n "__fish_seen_subcommand_from get set unset whoknows" \\
+    -a "(zopp completion --words keys 2>/dev/null)"
+complete -c zopp -f -n "__fish_seen_subcommand_from grant revoke access offboard" \\
+    -a "(zopp completion --words subjects 2>/dev/null)"
 """
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 

@@ -107,6 +107,7 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
 def _list(ctx: Context, args: argparse.Namespace) -> int:
     ws = ctx.workspace()
     rows = []
+    default = (ws.project, ws.settings.default_env)
     for scope, env in ws.state.envs.items():
         project, _, name = people_name(scope).partition("/")
         if args.project not in (None, project):
@@ -114,7 +115,7 @@ def _list(ctx: Context, args: argparse.Namespace) -> int:
         files = _listed(ws.read(layout.manifest_path(scope)))
         rows.append(
             {"environment": f"{project}/{name}", "kind": env.kind, "protected": env.protected, "files": files,
-             "readers": len(ws.state.readers(scope)), "default": name == ws.settings.default_env and project == ws.project}
+             "readers": len(ws.state.readers(scope)), "default": (project, name) == default}
         )  # fmt: skip
     if ctx.as_json:
         ctx.data(rows)

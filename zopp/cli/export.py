@@ -57,10 +57,14 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         sys.stdout.buffer.flush()
         return 0
     target = os.path.abspath(os.path.join(ctx.cwd, args.output))
-    if form != "example" and not args.force and target.startswith(ws.root + os.sep):
-        if git.run(ws.root, "check-ignore", "-q", target, check=False).returncode != 0:
-            raise UsageError("would lie in the repository, not ignored by git", code="not_ignored", place=args.output,
-                             hint="add it to .gitignore, or say --force")  # fmt: skip
+    inside = form != "example" and not args.force and target.startswith(ws.root + os.sep)
+    if inside and git.run(ws.root, "check-ignore", "-q", target, check=False).returncode != 0:
+        raise UsageError(
+            "would lie in the repository, not ignored by git",
+            code="not_ignored",
+            place=args.output,
+            hint="add it to .gitignore, or say --force",
+        )
     if os.path.islink(target):
         raise UsageError("is a symlink", code="path.link", place=args.output)
     files.replace_private(target, data)

@@ -33,8 +33,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         shown = {dotted(leaf): sopsfile.lookup(file.tree, leaf) for file in opened for leaf in file.leaves}
         names = [dotted(leaf) for file in env.files.values() if file.sops for leaf in file.sops.paths()]
         if ctx.as_json:
-            ctx.data({"environment": f"{env.project}/{env.name}",
-                      "keys": [{"key": n, **({"value": plain(shown[n])} if args.reveal else {})} for n in names]})  # fmt: skip
+            keys = [{"key": n, **({"value": plain(shown[n])} if args.reveal else {})} for n in names]
+            ctx.data({"environment": f"{env.project}/{env.name}", "keys": keys})
         else:
             for line in table((n, scalar_text(shown[n]) if args.reveal else "••••••") for n in names):
                 ctx.out(line)

@@ -57,7 +57,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         for problem in kept:
             ctx.note(f"{locator}: {problem}")
         raise IntegrityError(
-            f"{len(kept)} line{'s' * (len(kept) > 1)} could be read in more than one way or not at all; nothing is imported",
+            f"{len(kept)} line{'s' * (len(kept) > 1)} could be read in more than one way or not at all; "
+            "nothing is imported",
             code="dotenv", place=locator, hint="choose a reading with --dialect, or leave a key out with --exclude",
         )  # fmt: skip
     for warning in parsed.warnings:
@@ -98,8 +99,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ctx.data({"environment": source.env, "plan": plan.as_json(), "changed": edited.changed, "commit": commit})
     ctx.note(f"{source.env}: {counts} ({len(draft.state.readers(env.scope))} readers)")
     if plan.writes and args.source != "-":
-        ctx.note(f"these values lay in plaintext in {locator}: delete the file (it may stay on the disk and in git's history) "
-                 "and change at their source those that others could read")  # fmt: skip
+        ctx.note(
+            f"these values lay in plaintext in {locator}: delete the file (it may stay on the disk and in git's "
+            "history) and change at their source those that others could read"
+        )
     return 0
 
 

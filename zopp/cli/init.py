@@ -147,7 +147,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if ctx.as_json:
         ctx.data(
             {"workspace": workspace, "project": project, "genesis": draft.state.ws, "user": user, "device": device,
-             "environments": [n for n, _, _ in template.environments], "recovery_file": recovery_path or None, "commit": commit}
+             "environments": [n for n, _, _ in template.environments], "recovery_file": recovery_path or None,
+             "commit": commit}
         )  # fmt: skip
     ctx.note(f"workspace {workspace}, project {project}: {envs}")
     ctx.note(f"you are {user}, this device is {device}, an admin")

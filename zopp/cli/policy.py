@@ -9,8 +9,8 @@ allowed-signers  the writers' keys as `ssh-keygen -Y verify` wants them
 import argparse
 import sys
 import time
-from typing import Any
 
+from zopp.cli import sentences
 from zopp.cli.context import Context, table
 from zopp.cli.parser import Parser, add_change, add_env, epilog
 from zopp.errors import IntegrityError
@@ -72,55 +72,6 @@ def _show(ctx: Context, args: argparse.Namespace) -> int:
     return 0
 
 
-def words(st: Statement) -> str:
-    """A statement as a sentence."""
-    data: Any = st.data
-
-    def scope() -> str:
-        return subjects.shown(next(iter(data["scope"].values())))
-
-    def who(field: str = "subject") -> str:
-        kind, name = next(iter(data[field].items()))
-        return name if kind == "user" else f"{kind} {name}"
-
-    match st.type:
-        case "genesis":
-            return f"workspace {data['workspace']} begins; {data['user']} is its admin, on {data['principal']}"
-        case "binding.set":
-            return f"{who()} may {data['role']} {scope()}"
-        case "binding.remove":
-            return f"{who()} has no role on {scope()} any more"
-        case "group.member.add":
-            return f"{who('member')} joins group {data['group']}"
-        case "group.member.remove":
-            return f"{who('member')} leaves group {data['group']}"
-        case "principal.enrol" | "principal.rekey":
-            asked = data["request"]
-            whose = f"device {asked['name']} of {asked['user']}" if asked["user"] else f"service {asked['name']}"
-            return f"{whose} " + ("is let in" if st.type.endswith("enrol") else "has new keys")
-        case "cap.set":
-            return (
-                f"{data['principal']} may at most {data['cap']}" if data["cap"] else f"{data['principal']} has no cap"
-            )
-        case "flag.set" | "flag.remove":
-            return f"{who()} is {'' if st.type == 'flag.set' else 'not '}{data['flag']}"
-        case "env.create":
-            how = ", protected" if data["protected"] else ""
-            return f"environment {subjects.shown(data['env'])} ({data['kind']}{how})"
-        case _:
-            subject = next(
-                (
-                    str(data[key])
-                    for key in ("env", "project", "group", "user", "principal", "invite", "rule")
-                    if key in data
-                ),
-                "",
-            )
-            verb = st.type.rpartition(".")[2]
-            past = {"set": "set", "create": "made"}.get(verb, verb + ("d" if verb.endswith("e") else "ed"))
-            return f"{st.type.partition('.')[0]} {subjects.shown(subject)} {past}"
-
-
 def _log(ctx: Context, args: argparse.Namespace) -> int:
     ws = ctx.workspace()
     if args.raw:
@@ -136,7 +87,7 @@ def _log(ctx: Context, args: argparse.Namespace) -> int:
         )
         return 0
     for line in table(
-        (str(s.seq), time.strftime("%Y-%m-%d %H:%M", time.gmtime(s.at)), s.by, words(s)) for s in statements
+        (str(s.seq), time.strftime("%Y-%m-%d %H:%M", time.gmtime(s.at)), s.by, sentences.words(s)) for s in statements
     ):
         ctx.out(line)
     return 0
@@ -156,7 +107,7 @@ def _rebase(ctx: Context, args: argparse.Namespace) -> int:
     checkout = layout.find_checkout(ctx.cwd)
 
     def ask(st: Statement, then: list[str], here: list[str]) -> bool:
-        ctx.note(f"{words(st)}: means something else on the other side")
+        ctx.note(f"{sentences.words(st)}: means something else on the other side")
         for title, lines in (("then", then), ("now", here)):
             for line in lines or ["nothing"]:
                 ctx.note(f"  {title}: {line}")
@@ -172,7 +123,7 @@ def _rebase(ctx: Context, args: argparse.Namespace) -> int:
         draft = Draft(ws, signer(ws, ctx.passphrase), now())
         done = rebase.rebase(draft, ours, ask)
         for st, _, _ in done.mine:
-            ctx.note(f"signed again: {words(st)}")
+            ctx.note(f"signed again: {sentences.words(st)}")
         for scope in done.manifests:
             ctx.note(f"manifest of {scope} signed again")
         for line in done.others:

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from zopp.cli import sentences
 from zopp.cli.context import Context
-from zopp.policy import decisions
+from zopp.policy import decisions, statement
 from zopp.repo import removal
 from zopp.repo.draft import Draft
 from zopp.repo.environment import people_name
@@ -39,7 +40,8 @@ def conclude(ctx: Context, args: argparse.Namespace, draft: Draft, *, extra: Map
     for line in effect_lines(draft, changes):
         ctx.note(line)
     if not changes:
-        ctx.note("no role of anybody changes")
+        for raw in draft.lines:
+            ctx.note("signed: " + sentences.words(statement.parse(raw)))
     say_removal(ctx, draft, done)
     return 1 if done.work.open else 0
 
@@ -55,7 +57,8 @@ def effect_lines(draft: Draft, changes: Iterable[decisions.Change]) -> list[str]
         if change.rekeyed and change.was == change.now:
             lines[f"{who}{device}: other keys on {where}"] = None
         elif change.now > change.was:
-            lines[f"{who}{device} may now {change.now} {where}"] = None
+            how = "is now admin of" if str(change.now) == "admin" else f"may now {change.now}"
+            lines[f"{who}{device} {how} {where}"] = None
         else:
             now = f"may only {change.now}" if change.now else "may no longer read"
             lines[f"{who}{device} {now} {where}"] = None
@@ -83,7 +86,8 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
         ctx.note("older commits stay readable to whoever held a key; see what is left with: zopp exposure")
     if done.exposures:
         ctx.note(
-            "other branches and repositories are not rekeyed by this; `zopp verify` fails there until a writer runs: zopp rekey"
+            "other branches and repositories are not rekeyed by this; "
+            "`zopp verify` fails there until a writer runs: zopp rekey"
         )
     for scope, why in done.work.open.items():
         ctx.warn(f"{people_name(scope)} is not done: {why}; a writer there has to run: zopp rekey {people_name(scope)}")

@@ -192,7 +192,8 @@ def _adopt(ctx: Context, args: argparse.Namespace) -> int:
         )
         draft.statement("principal.enrol", {"request": dict(asked.request), "proof": None, "cap": None, "vouch": None})
         ctx.note(
-            f"added {args.name}, which can read at most; give it a role with: zopp grant {args.user or args.name} read SCOPE"
+            f"added {args.name}, which can read at most; give it a role with: "
+            f"zopp grant {args.user or args.name} read SCOPE"
         )
         return conclude(ctx, args, draft, extra={"principal": args.name, "user": args.user})
 

@@ -67,7 +67,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 "commit": commit,
             }
         )
-    for scope_name, work in done.items():
+    for work in done.values():
         for item in work:
             what = "new data key" if item.rotate else "recipients added"
             ctx.note(f"{'would rekey' if args.dry_run else 'rekeyed'} {item.path}: {what} ({item.reason})")

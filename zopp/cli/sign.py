@@ -34,7 +34,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if not found.differences and not found.manifest_only:
             ctx.note(f"{where} is as it was signed; nothing written")
             return 0
-        keys = sorted({key for difference in found.differences for key in difference.keys()})
+        keys = sorted({key for difference in found.differences for key in difference.names()})
         for difference in found.differences:
             known = (
                 "" if difference.known_before else " (git has no copy of what was signed: every key counts as changed)"

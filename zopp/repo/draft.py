@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zopp._fast import sha256, sha512
+from zopp._fast import sha512
+from zopp.errors import ZoppError
 from zopp.keys import agefile, sshsig
 from zopp.policy import apply as policy_apply, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
@@ -119,28 +120,24 @@ class Draft:
         if self._stale_blocks or self.lines or any(_other_files(touched) for touched in self._touched.values()):
             self._blocks()
         journal.write(ws.checkout, self.changes)
-        changed = [path for path, (old, new) in self.changes.items() if old != new]
+        # Also what the work tree had already: a file that somebody else changed and that is signed now.
+        drafted = [path for path, pair in self.changes.items() if pair != (None, None)]
         if self.lines:
             ws.state, ws.log = self.state, self.changes[layout.POLICY][1] or b""
             policycache.store(self.state, cache_dir=userdirs.cache(ws.env))
-        made = git.commit(ws.root, changed, message) if message is not None and changed else None
+        made = git.commit(ws.root, drafted, message) if message is not None and drafted else None
         if made is not None:
             memory.learn(ws, [open_environment(ws, scope) for scope in self._touched])
         return made
 
     def _manifest(self, scope: str, touched: _Touched) -> None:
         path = layout.manifest_path(scope)
-        previous = touched.env.manifest_bytes
-        generation = touched.env.manifest.generation if touched.env.manifest else 0
-        heads = ["HEAD", *git.merge_heads(self.ws.checkout.git_dir)]
-        for data in [git.show(self.ws.root, head, path) for head in heads] if touched.env.manifest else []:
-            if data is not None and data != previous:
-                generation = max(generation, manifests.parse(data).generation)
+        newest, digest = self._newest(touched.env, path)
         data = manifests.build(
             ws=self.state.ws,
             env=scope,
-            generation=generation + 1,
-            prev=None if previous is None else sha256(previous).hex(),
+            generation=newest + 1,
+            prev=digest,
             policy_seq=self.state.seq,
             policy_hash=self.state.head,
             signer=self.signer.principal,
@@ -151,6 +148,33 @@ class Draft:
         signature = self.signer.key.sign(manifests.to_sign(data))
         self.put(path, data)
         self.put(path + ".sig", sshsig.armor(self.signer.key.public, manifests.NAMESPACE, signature).encode())
+
+    def _newest(self, env: Environment, path: str) -> tuple[int, str | None]:
+        """Generation and hash of the newest manifest that the next one has to stand above: that of the work tree, of
+        HEAD and its parents (after a plain revert HEAD's own is an old one), of what is being merged, and the one
+        remembered from the default branch when this is it."""
+        best: tuple[int, str | None] = (0, None)
+        if env.manifest is not None:
+            best = (env.manifest.generation, env.manifest.hash)
+        elif env.manifest_bytes is None:
+            return best
+        revisions = ["HEAD", *git.merge_heads(self.ws.checkout.git_dir)]
+        if git.resolve(self.ws.root, "HEAD") is not None:
+            revisions += git.parents(self.ws.root, "HEAD")
+        for revision in revisions:
+            data = git.show(self.ws.root, revision, path)
+            if data is None or data == env.manifest_bytes:
+                continue
+            try:
+                other = manifests.parse(data)
+            except ZoppError:
+                continue  # never verified, so nothing stands on it
+            if other.generation > best[0]:
+                best = (other.generation, other.hash)
+        pin = self.ws.pin
+        if pin is not None and self.ws.on_default_branch() and pin.manifests.get(env.scope, (0, ""))[0] > best[0]:
+            best = pin.manifests[env.scope]
+        return best
 
     def _blocks(self) -> None:
         listed = self.listed_paths()

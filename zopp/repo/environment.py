@@ -56,7 +56,7 @@ class Environment:
 # What the policy no longer wants but what a rekey by a writer mends: reads warn, writes are refused.
 MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})
 # What a look and a fresh signature by a writer mends.
-MENDED_BY_SIGN = frozenset({"not_writer_now", "signer_disabled", "signer_key"})
+MENDED_BY_SIGN = frozenset({"not_writer_now", "signer_disabled", "signer_key", "generation", "policy_lower", "prev"})
 
 
 def finding(code: str, severity: str, message: str, place: str = "", *, rule: int = 0) -> Finding:
@@ -176,8 +176,8 @@ def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> Sec
 
 
 def _parents(ws: Workspace, path: str, here: bytes) -> list[Manifest]:
-    """The manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work tree equal
-    to HEAD is judged against HEAD's own parents."""
+    """The manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work tree
+    equal to HEAD is judged against HEAD's own parents."""
     head = git.show(ws.root, "HEAD", path)
     if head is None:
         return []

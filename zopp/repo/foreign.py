@@ -1,4 +1,4 @@
-"""Changes that zopp did not make: what differs between the version a manifest lists and the file that is there (A19)."""
+"""Changes that zopp did not make: what differs between the version that was signed and the file that is there (A19)."""
 
 from dataclasses import dataclass, field
 
@@ -29,7 +29,7 @@ class Difference:
     known_before: bool = True
     older: str | None = None
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Every key that a signature would cover anew."""
         return sorted({*self.added, *self.removed, *self.changed})
 

@@ -1,4 +1,4 @@
-"""What this clone learns: the newest policy head and manifests seen *committed on the default branch*, on no other (A12).
+"""What this clone learns: the newest policy head and manifests *committed on the default branch*, on no other (A12).
 
 Only commands that run git anyway learn, so that an edit that is thrown away, or a hostile branch that was looked at,
 leaves no trace.
@@ -44,7 +44,7 @@ def learn(ws: Workspace, environments: list[Environment]) -> bool:
 
 
 def descends(ws: Workspace, env: Environment, digest: str) -> bool:
-    """Whether the manifest with SHA-256 `digest` is an ancestor of the one in HEAD: by `prev`, else by git's history."""
+    """Whether the manifest with SHA-256 `digest` is an ancestor of that in HEAD: by `prev`, else by git's history."""
     assert env.manifest is not None
     if env.manifest.prev == digest:
         return True

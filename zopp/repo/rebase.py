@@ -60,8 +60,8 @@ def open_on(checkout: Checkout, start: str, env: Mapping[str, str], theirs: byte
 
 
 def rebase(draft: Draft, ours: bytes, ask: Callable[[Statement, list[str], list[str]], bool]) -> Rebase:
-    """Sign our own statements again on top of `draft.ws`. `ask` is called where the effect is another (statement, effect
-    then, effect now) and decides. IntegrityError if a statement does not hold there at all."""
+    """Sign our own statements again on top of `draft.ws`. `ask` is called where the effect is another
+    (statement, effect then, effect now) and decides. IntegrityError if a statement does not hold there at all."""
     out = Rebase(draft)
     mine, theirs = log.split(ours), log.split(draft.ws.log)
     common = next(

@@ -89,7 +89,9 @@ def follow_policy(
     they may not write there or hold no key, stays open and is named."""
     outcome = Outcome()
     for scope in draft.state.envs:
-        before = draft.ws.state.readers(scope) if scope in draft.ws.state.envs else {}
+        if scope not in draft.ws.state.envs:
+            continue  # made by this draft: nothing lies there yet
+        before = draft.ws.state.readers(scope)
         after = draft.state.readers(scope)
         env = open_environment(draft.ws, scope)
         if env.manifest is None:

@@ -60,8 +60,8 @@ def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
         if not listed or difference.new_data_key:
             differences.append(difference)
         env.files[path] = SecretsFile(path, data, sops, True)
-    forged = base is not env.manifest
-    return Review(env, differences, keys, manifest_only=not differences and (forged or env.manifest is None))
+    other = base is not env.manifest or any(f.code in ("generation", "policy_lower", "prev") for f in env.findings)
+    return Review(env, differences, keys, manifest_only=not differences and (other or env.manifest is None))
 
 
 def _candidates(ws: Workspace, env: Environment, base: Manifest | None) -> list[str]:
@@ -71,23 +71,29 @@ def _candidates(ws: Workspace, env: Environment, base: Manifest | None) -> list[
 
 
 def baseline(ws: Workspace, env: Environment) -> Manifest | None:
-    """The newest manifest that a writer of today signed: see the module's docstring. None if there is none."""
-    if env.manifest is not None and env.signature is not None and _sound(ws, env.scope, env.manifest, env.signature):
-        return env.manifest
+    """The newest manifest (by generation) that a writer of today signed, of the work tree's and those in HEAD's history;
+    None if there is none. After a plain revert that is the one that was reverted."""
+    own = env.manifest if env.manifest is not None and env.signature is not None else None
+    if own is not None and env.signature is not None and not _sound(ws, env.scope, own, env.signature):
+        own = None
     if git.resolve(ws.root, "HEAD") is None:
-        return None
+        return own
     path = layout.manifest_path(env.scope)
-    for commit, _ in git.versions(ws.root, path, ["HEAD"]):
-        data, signature = git.show(ws.root, commit, path), git.show(ws.root, commit, path + ".sig")
-        if data is None or signature is None:
-            continue
+    history = git.versions(ws.root, path, ["HEAD"])
+    bodies = dict(git.blobs(ws.root, [blob for _, blob in history]))
+    older: list[tuple[int, str, Manifest]] = []
+    for commit, blob in history:
         try:
-            manifest = manifests.parse(data)
+            manifest = manifests.parse(bodies[blob])
         except ZoppError:
             continue
-        if _sound(ws, env.scope, manifest, signature):
+        if own is None or manifest.generation > own.generation:
+            older.append((manifest.generation, commit, manifest))
+    for _, commit, manifest in sorted(older, key=lambda found: -found[0]):
+        signature = git.show(ws.root, commit, path + ".sig")
+        if signature is not None and _sound(ws, env.scope, manifest, signature):
             return manifest
-    return None
+    return own
 
 
 def _sound(ws: Workspace, scope: str, manifest: Manifest, signature: bytes) -> bool:
@@ -111,7 +117,8 @@ def sign(draft: Draft, found: Review) -> list[str]:
         touched.files.update(base.files if base else {})
     for path, key in found.keys.items():
         file = env.files[path]
-        assert file.sops is not None and file.data is not None
+        assert file.sops is not None
+        assert file.data is not None
         difference = next((d for d in found.differences if d.path == path), None)
         have = {e.recipient for group in file.sops.metadata.groups for e in group}
         readers = set(draft.state.readers(env.scope).values())
@@ -131,7 +138,7 @@ def sign(draft: Draft, found: Review) -> list[str]:
         elif difference is not None:
             draft.secrets(env, path, file.data, key, made=False)
         if difference is not None:
-            changed[path] = difference.keys()
+            changed[path] = difference.names()
     for name, data in exposure.mark_changed(draft.ws, env.scope, changed).items():
         draft.put(name, data)
     draft.refresh_blocks()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from zopp import sopsfile
 from zopp._fast import constant_time_equal
 from zopp.errors import Denied, IntegrityError, Unknown, ZoppError
 from zopp.keys import agefile, find
@@ -102,7 +101,8 @@ def check_commitment(ws: Workspace, env: Environment, path: str, data_key: bytes
     expected = manifests.commitment(data_key, ws.state.ws, env.scope, path)
     if not constant_time_equal(expected.encode(), env.manifest.files[path].kc.encode()):
         raise IntegrityError(
-            "its data key is not the one that was signed for this environment: the file may be transplanted from another",
+            "its data key is not the one that was signed for this environment: "
+            "the file may be transplanted from another",
             code="commitment",
             place=path,
             hint="restore the file from git, and ask who changed it: git log -- " + path,

@@ -180,7 +180,8 @@ def _edit_existing(
     edited: Edited,
 ) -> None:
     listed = env.files[path]
-    assert listed.sops is not None and listed.data is not None
+    assert listed.sops is not None
+    assert listed.data is not None
     key = data_key(draft.ws, env, listed, keyring)
     try:
         before = listed.sops.decrypt(key)
@@ -232,7 +233,8 @@ def _new_tree(place: str, puts: list[Put], *, allow_clear: bool) -> Tree:
     for put in puts:
         if not allow_clear and not sopsfile.DEFAULT_SELECTOR.selects(put.path):
             raise FormatError(
-                f"{exposure.dotted(put.path)} would lie in the clear: its name ends in {sopsfile.DEFAULT_SELECTOR.pattern}",
+                f"{exposure.dotted(put.path)} would lie in the clear: "
+                f"its name ends in {sopsfile.DEFAULT_SELECTOR.pattern}",
                 code="clear_value",
                 place=place,
                 hint="choose another name, or say --clear",
