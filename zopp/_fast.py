@@ -144,7 +144,7 @@ def json_parse(text: str) -> "Any":
         except (ValueError, RecursionError):
             raise ValueError("not a JSON value") from None
     try:
-        value, end = make_scanner(_ScannerContext())(text, 0)
+        value, end = make_scanner(_ScannerContext())(text, 0)  # type: ignore[arg-type]
     except StopIteration:
         raise ValueError("not a JSON value") from None
     except RecursionError:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from zopp.cli import fast
 from zopp.errors import UsageError
 from zopp.repo import journal, layout, workspace
 from zopp.repo.draft import Draft, now
@@ -135,7 +136,7 @@ class Context:
 
 def read_stdin() -> str:
     """All of standard input as text. UsageError if it is not UTF-8."""
-    return decode(sys.stdin.buffer.read(), "standard input")
+    return decode(fast.stdin_bytes(), "standard input")
 
 
 def decode(data: bytes, place: str) -> str:

@@ -1,4 +1,4 @@
-"""Several files changed as one: a journal that the next command finishes (DESIGN.md, decision 7 and 'contract').
+"""Several files changed as one: a journal that the next command finishes (DESIGN.md, 'contract'). Lean.
 
 The journal holds the new bytes and the hashes of old and new. Once it is durable the change is decided: a crash at any
 later moment leaves it to be finished, by writing what was recorded and never by signing what is found. A crash before
@@ -8,42 +8,52 @@ between; then nothing is overwritten and the command says what to do.
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from zopp import _fast
 from zopp.errors import FormatError, IntegrityError, Unknown
 from zopp.repo import files
-from zopp.repo.layout import Checkout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zopp.repo.layout import Checkout
 
 _MAGIC = b"zopp-journal-v1\n"
 
 
-def _folder(checkout: Checkout) -> str:
+def _folder(checkout: "Checkout") -> str:
     return os.path.join(checkout.git_dir, "zopp")
 
 
-def journal_file(checkout: Checkout) -> str:
+def journal_file(checkout: "Checkout") -> str:
     """Where the journal of this work tree lies: below git's own folder, so it is never committed."""
     return os.path.join(_folder(checkout), "journal")
 
 
-@contextmanager
-def lock(checkout: Checkout, *, wait: bool = True) -> Iterator[None]:
+class lock:
     """Hold this work tree's lock while files are changed; another zopp waits, or gets Unknown `locked`."""
-    os.makedirs(_folder(checkout), mode=0o755, exist_ok=True)
-    fd = os.open(os.path.join(_folder(checkout), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+
+    def __init__(self, checkout: "Checkout", *, wait: bool = True) -> None:
+        self._checkout = checkout
+        self._wait = wait
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        os.makedirs(_folder(self._checkout), mode=0o755, exist_ok=True)
+        path = os.path.join(_folder(self._checkout), "lock")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
         except OSError:
+            os.close(self._fd)
             raise Unknown("another zopp command is changing this working copy", code="locked") from None
-        yield
-    finally:
-        os.close(fd)
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._fd)
 
 
-def _encode(changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> bytes:
+def _encode(changes: "Mapping[str, tuple[bytes | None, bytes | None]]") -> bytes:
     """Records of path, old hash, new length, new bytes; a SHA-256 of all of it ends the file, so a torn write is seen.
     A length of -1 means that the file is removed; an old hash of '-' that there was none."""
     out = [_MAGIC]
@@ -80,7 +90,7 @@ def _is(data: bytes | None, recorded: str) -> bool:
     return recorded == ("-" if data is None else _fast.sha512(data).hex())
 
 
-def write(checkout: Checkout, changes: Mapping[str, tuple[bytes | None, bytes | None]]) -> None:
+def write(checkout: "Checkout", changes: "Mapping[str, tuple[bytes | None, bytes | None]]") -> None:
     """Carry out `changes` (path below the root → (old bytes, new bytes); None = absent) as one durable change. The
     caller holds the lock and has read the old bytes under it."""
     changes = {path: pair for path, pair in changes.items() if pair[0] != pair[1]}
@@ -105,7 +115,7 @@ def write(checkout: Checkout, changes: Mapping[str, tuple[bytes | None, bytes | 
     os.unlink(where)
 
 
-def _apply(root: str, changes: Mapping[str, bytes | None]) -> None:
+def _apply(root: str, changes: "Mapping[str, bytes | None]") -> None:
     for path, new in changes.items():
         if new is None:
             files.remove(root, path)
@@ -130,12 +140,12 @@ def _sync(folder: str) -> None:
         os.close(fd)
 
 
-def pending(checkout: Checkout) -> bool:
+def pending(checkout: "Checkout") -> bool:
     """Whether an unfinished change is recorded."""
     return os.path.exists(journal_file(checkout))
 
 
-def recover(checkout: Checkout) -> list[str]:
+def recover(checkout: "Checkout") -> list[str]:
     """Finish an unfinished change and return the paths it concerned ([] if there was none). The caller holds the lock.
     IntegrityError `journal.foreign` if a file is neither what the change found nor what it wrote."""
     where = journal_file(checkout)

@@ -16,7 +16,7 @@ def manifest_path(env: str) -> str:
 
 
 class Checkout:
-    """One git working copy: `root` (its top folder, absolute), `git_dir`, `common_dir` (shared by linked work trees)."""
+    """One git working copy: `root` (its top folder, absolute), `git_dir`, `common_dir` (shared by linked trees)."""
 
     __slots__ = ("common_dir", "git_dir", "root")
 

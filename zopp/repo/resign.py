@@ -71,8 +71,8 @@ def _candidates(ws: Workspace, env: Environment, base: Manifest | None) -> list[
 
 
 def baseline(ws: Workspace, env: Environment) -> Manifest | None:
-    """The newest manifest (by generation) that a writer of today signed, of the work tree's and those in HEAD's history;
-    None if there is none. After a plain revert that is the one that was reverted."""
+    """The newest manifest (by generation) that a writer of today signed, of the work tree's and those in HEAD's
+    history; None if there is none. After a plain revert that is the one that was reverted."""
     own = env.manifest if env.manifest is not None and env.signature is not None else None
     if own is not None and env.signature is not None and not _sound(ws, env.scope, own, env.signature):
         own = None
