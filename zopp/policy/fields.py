@@ -77,11 +77,19 @@ def public_key(text: str) -> bytes:
 
 
 KEY = _text(_holds(public_key), "not an acceptable Ed25519 key", dict(BYTES32.schema))
+
+
+def _spelled(text: str) -> None:
+    """FormatError unless `text` is the one spelling of a recipient: `canonical_recipient` also drops a comment."""
+    if agefile.canonical_recipient(text) != text:
+        raise FormatError("the recipient is not in its one spelling", code="recipient")
+
+
 _AGE_SCHEMA = {"pattern": f"^age1[02-9ac-hj-np-z]{{58}}{_END}"}
 _AGE_OR_SSH = {"pattern": f"^(age1[02-9ac-hj-np-z]{{58}}|ssh-ed25519 [A-Za-z0-9+/]{{68}}){_END}"}
-RECIPIENT = _text(_holds(agefile.canonical_recipient), "not an acceptable recipient", _AGE_OR_SSH)
+RECIPIENT = _text(_holds(_spelled), "not an acceptable recipient", _AGE_OR_SSH)
 X25519 = _text(
-    lambda v: v.startswith("age1") and _holds(agefile.canonical_recipient)(v),
+    lambda v: v.startswith("age1") and _holds(_spelled)(v),
     "not an acceptable X25519 recipient",
     _AGE_SCHEMA,
 )
