@@ -46,6 +46,7 @@ class Context:
     def note(self, text: str) -> None:
         """What was done, for people; silent with --quiet."""
         if not self.quiet:
+            sys.stdout.flush()  # what was said before stands before, also where both go to one place
             sys.stderr.write(f"{text}\n")
 
     def warn(self, text: str) -> None:
