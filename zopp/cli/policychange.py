@@ -71,9 +71,10 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
         rotated = [item.path for item in work if item.rotate]
         wrapped = [item for item in work if not item.rotate]
         if rotated:
-            ctx.note(f"{people_name(scope)}: new data key in {', '.join(rotated)}")
-        for item in wrapped:
-            ctx.note(f"{people_name(scope)}: {item.path} is now also for {', '.join(item.added)}")
+            ctx.note(f"{people_name(scope)}: new data key in {_some(rotated)}")
+        for added in sorted({", ".join(item.added) for item in wrapped}):
+            paths = [item.path for item in wrapped if ", ".join(item.added) == added]
+            ctx.note(f"{people_name(scope)}: {_some(paths)} now also for {added}")
     for exposure in done.exposures:
         keys = exposure.open_keys()
         ctx.note(
@@ -91,6 +92,10 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
         )
     for scope, why in done.work.open.items():
         ctx.warn(f"{people_name(scope)} is not done: {why}; a writer there has to run: zopp rekey {people_name(scope)}")
+
+
+def _some(paths: list[str]) -> str:
+    return ", ".join(paths) if len(paths) <= 4 else f"{len(paths)} files"
 
 
 def report(draft: Draft, changes: Iterable[decisions.Change], done: Removal) -> dict[str, Any]:

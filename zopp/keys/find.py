@@ -8,7 +8,7 @@ read (RSA), waits until the rest has failed. Sources: sops-compat §13.5, §13.6
 import os
 
 from zopp.errors import NotFound, Unknown, ZoppError
-from zopp.keys import identity, keyfiles, signing
+from zopp.keys import identity, keyfiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -273,6 +273,8 @@ def _private_or_public(path: str) -> bytes:
 
 
 def _signer(data: bytes, source: str, path: str, agent: str, ask: "Ask | None") -> "SigningKey":
+    from zopp.keys import signing
+
     if data.startswith(b"ssh-"):
         return signing.from_agent(signing.parse_public_line(data.decode("utf-8", "replace")), agent)
     try:

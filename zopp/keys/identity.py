@@ -4,7 +4,7 @@ Sources: sops-compat §13.6 (the form of a key file).
 """
 
 from zopp.errors import FormatError, Unknown, ZoppError
-from zopp.keys import agefile, bech32, signing, wire
+from zopp.keys import agefile, bech32, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def from_secret(text: str, source: str) -> Identity:
 def from_openssh(data: bytes, source: str, passphrase: "Callable[[], str] | None" = None) -> Identity:
     """The age identity that an OpenSSH Ed25519 private key file is. A protected key needs `passphrase`, without which
     it is Unknown (`locked`)."""
+    from zopp.keys import signing
+
     try:
         key = signing.load_openssh(data, passphrase)
     except ZoppError as exc:

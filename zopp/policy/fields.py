@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from zopp.errors import FormatError
-from zopp.policy import _preimage, names
+from zopp.keys import agefile, signing
+from zopp.policy import names
 from zopp.policy.canonical import MAX_INT, unb64
 
 Problem = tuple[str, str]
@@ -71,16 +72,24 @@ ID128 = _text(_b64(16), "not base64url of 16 bytes", {"pattern": f"^[A-Za-z0-9_-
 def public_key(text: str) -> bytes:
     """The 32 bytes of an Ed25519 key as statements carry it; FormatError unless canonical and not of small order."""
     key = unb64(text, 32)
-    _preimage.check_public(key)
+    signing.check_public(key)
     return key
 
 
 KEY = _text(_holds(public_key), "not an acceptable Ed25519 key", dict(BYTES32.schema))
+
+
+def _spelled(text: str) -> None:
+    """FormatError unless `text` is the one spelling of a recipient: `canonical_recipient` also drops a comment."""
+    if agefile.canonical_recipient(text) != text:
+        raise FormatError("the recipient is not in its one spelling", code="recipient")
+
+
 _AGE_SCHEMA = {"pattern": f"^age1[02-9ac-hj-np-z]{{58}}{_END}"}
 _AGE_OR_SSH = {"pattern": f"^(age1[02-9ac-hj-np-z]{{58}}|ssh-ed25519 [A-Za-z0-9+/]{{68}}){_END}"}
-RECIPIENT = _text(_holds(_preimage.canonical_recipient), "not an acceptable recipient", _AGE_OR_SSH)
+RECIPIENT = _text(_holds(_spelled), "not an acceptable recipient", _AGE_OR_SSH)
 X25519 = _text(
-    lambda v: v.startswith("age1") and _holds(_preimage.canonical_recipient)(v),
+    lambda v: v.startswith("age1") and _holds(_spelled)(v),
     "not an acceptable X25519 recipient",
     _AGE_SCHEMA,
 )

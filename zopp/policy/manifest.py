@@ -6,8 +6,8 @@ and whether it fits the policy is `check` and `check_file` (not lean, in `findin
 
 from zopp._fast import ed25519_verify, hmac_sha256, sha256
 from zopp.errors import FormatError
+from zopp.keys.sshsig import preimage
 from zopp.policy import canonical
-from zopp.policy._preimage import preimage
 from zopp.policy.names import is_env, is_name
 
 TYPE_CHECKING = False

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from zopp import _fast
+from zopp.keys import signing
 from zopp.policy import canonical, requests
-from zopp.policy._preimage import ssh_key
 from zopp.policy.act import Act
 from zopp.policy.roles import LEVEL, Invite, Principal, Role, User
 from zopp.policy.tables import ADMIN
@@ -131,9 +131,10 @@ def _take_keys(act: Act, name: str, key: bytes | None, recipient: str, old: Prin
         t.recipients[recipient] = name
         if recipient.startswith("ssh-"):
             # Signing key and age identity are two secrets (brokered-grants.md §2), also when one is an SSH key.
-            if ssh_key(recipient) in t.keys:
+            ssh_key = signing.parse_public_line(recipient)
+            if ssh_key in t.keys:
                 raise act.no("key_reuse", "the recipient's key is or was a signing key")
-            t.keys[ssh_key(recipient)] = name
+            t.keys[ssh_key] = name
 
 
 def _vouched(act: Act, user: str, *, but: str | None = None) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError
+from zopp.keys.sshsig import preimage
 from zopp.policy import canonical, fields as f
-from zopp.policy._preimage import preimage
 
 ENROL = "zopp-enrol-v1"
 VOUCH = "zopp-vouch-v1"

@@ -12,8 +12,8 @@ from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError
+from zopp.keys.sshsig import preimage
 from zopp.policy import canonical, fields as f, names
-from zopp.policy._preimage import preimage
 
 NAMESPACE = "zopp-policy-v1"
 MAX_LINE = 65536

@@ -12,6 +12,7 @@ import os
 from zopp import _fast
 from zopp.errors import FormatError, IntegrityError, Unknown
 from zopp.repo import files
+from zopp.repo.layout import journal_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ _MAGIC = b"zopp-journal-v1\n"
 
 
 def _folder(checkout: "Checkout") -> str:
-    return os.path.join(checkout.git_dir, "zopp")
-
-
-def journal_file(checkout: "Checkout") -> str:
-    """Where the journal of this work tree lies: below git's own folder, so it is never committed."""
-    return os.path.join(_folder(checkout), "journal")
+    return os.path.dirname(journal_file(checkout))
 
 
 class lock:

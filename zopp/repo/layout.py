@@ -15,6 +15,11 @@ def manifest_path(env: str) -> str:
     return f".zopp/manifest/{env}.json"
 
 
+def journal_file(checkout: "Checkout") -> str:
+    """Where the journal of this work tree lies: below git's own folder, so it is never committed."""
+    return os.path.join(checkout.git_dir, "zopp", "journal")
+
+
 class Checkout:
     """One git working copy: `root` (its top folder, absolute), `git_dir`, `common_dir` (shared by linked trees)."""
 

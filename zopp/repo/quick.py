@@ -13,7 +13,7 @@ from zopp import _fast
 from zopp.errors import ZoppError
 from zopp.keys import agefile, find, sshsig
 from zopp.policy import manifest as manifests, view as views
-from zopp.repo import files, journal, layout, pins, userdirs
+from zopp.repo import files, layout, pins, userdirs
 from zopp.sopsfile import lines
 from zopp.sopsfile.scan import COMMENT
 
@@ -199,7 +199,7 @@ def open_quick(start: str, environ: "Mapping[str, str]", project: "str | None", 
 
 def _open(start: str, environ: "Mapping[str, str]", project: "str | None", name: "str | None") -> "Quick | None":
     checkout = layout.find_checkout(start)
-    if journal.pending(checkout):
+    if os.path.exists(layout.journal_file(checkout)):
         return None
     pin = pins.find(userdirs.state(environ), checkout, environ)
     folder = layout.find_project(checkout, start)
@@ -288,6 +288,8 @@ def set_text(
 ) -> "tuple[int, Quick] | None":
     """Set the top-level text `key` through lock and journal, signed: (UNCHANGED or WRITTEN, the environment). None
     before anything is written: ask the full path. `now` in Unix seconds."""
+    from zopp.repo import journal
+
     try:
         checkout = layout.find_checkout(start)
         with journal.lock(checkout):
@@ -349,6 +351,8 @@ def _set(
     )
     armored = sshsig.armor(signer.public, manifests.NAMESPACE, signer.sign(manifests.to_sign(data))).encode()
     root = found.checkout.root
+    from zopp.repo import journal
+
     journal.write(
         found.checkout,
         {

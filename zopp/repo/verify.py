@@ -94,15 +94,11 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
         place=standing(state, pin),
     )
     _trust(report, ws, require_latest=require_latest)
-    _environments(report, ws, require_latest=require_latest)
+    environments = _environments(report, ws, require_latest=require_latest)
     _blocks(report, ws)
     if not any(f.severity == "error" for f in report.findings):
-        memory.learn(ws, [open_environment(ws, scope) for scope in state.envs] if _may_learn(ws) else [])
+        memory.learn(ws, environments)
     return report
-
-
-def _may_learn(ws: Workspace) -> bool:
-    return ws.pin is not None and ws.pin.origin != "environment" and ws.on_default_branch()
 
 
 def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
@@ -121,11 +117,13 @@ def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
         )
 
 
-def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> None:
+def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> list[Environment]:
+    opened: list[Environment] = []
     owners: dict[str, str] = {}
     hard = require_latest or ws.on_default_branch()
     for scope in ws.state.envs:
         env = open_environment(ws, scope, history=True)
+        opened.append(env)
         report.environments += 1
         for finding in env.findings:
             if finding.code in ("generation.older", "generation.beside") and hard:
@@ -142,17 +140,17 @@ def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> Non
                     layout.manifest_path(scope),
                 )
             continue
-        for path, listed in env.files.items():
+        for path in env.files:
             report.files += 1
             owner = owners.setdefault(path, scope)
             if owner != scope:
                 report.add("path.shared", "error", f"is listed by {owner} and by {scope}", path)
-            if listed.listed and listed.data is not None:
-                _same_data_key(report, ws, env, path, listed.data)
+        _same_data_keys(report, ws, env)
         _beside(report, ws, env, hard)
     _orphans(report, ws)
     _unlisted(report, ws, owners)
     _committed(report, ws, owners)
+    return opened
 
 
 def _promised(ws: Workspace, env: Environment) -> bool:
@@ -175,40 +173,40 @@ def _detail(ws: Workspace, env: Environment, path: str) -> str:
     return ": " + "; ".join(shown) + (" …" if len(lines) > 6 else "")
 
 
-def _same_data_key(report: Report, ws: Workspace, env: Environment, path: str, data: bytes) -> None:
-    """Rule 10, last half: one ENC text in common with the version in a parent proves the same data key, so a changed
-    commitment or dk entry is a lie; the reverse for an unchanged commitment."""
+def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
+    """Rule 10, last half, for a change that is not committed yet: one ENC text in common with HEAD's version proves the
+    same data key, so a changed commitment is a lie; and an unchanged one with another origin is too."""
     assert env.manifest is not None
     previous = git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
     if previous is None or previous == env.manifest_bytes:
         return
     try:
-        before = manifests.parse(previous).files.get(path)
+        before = manifests.parse(previous).files
     except ZoppError:
         return
-    now = env.manifest.files[path]
-    if before is None:
-        return
-    if before.kc == now.kc:
-        if (before.dk_seq, before.dk_by) != (now.dk_seq, now.dk_by):
+    suspects = []
+    for path, now in env.manifest.files.items():
+        then = before.get(path)
+        if then is None or not env.files[path].listed:
+            continue
+        if then.kc != now.kc:
+            suspects.append(path)
+        elif (then.dk_seq, then.dk_by) != (now.dk_seq, now.dk_by):
             report.add("not_rotated", "error", "claims a newer data key, but its commitment is the same", path)
-        return
-    old = git.show(ws.root, "HEAD", path)
-    if old is None or sha512(old).hex() != before.sha512:
-        return
-    try:
-        texts = [
-            {
-                item.text
-                for item in sopsfile.read(side, sopsfile.format_of(path), strict=False).items()
-                if item.encrypted
-            }
-            for side in (old, data)
-        ]
-    except ZoppError:
-        return
-    if texts[0] & texts[1]:
-        report.add("not_rotated", "error", "claims a new data key, but holds values under the old one", path)
+    specs = {f"HEAD:{path}": path for path in suspects}
+    for spec, old in git.blobs(ws.root, specs):
+        path = specs[spec]
+        if sha512(old).hex() != before[path].sha512:
+            continue
+        try:
+            texts = [
+                {i.text for i in sopsfile.read(side, sopsfile.format_of(path), strict=False).items() if i.encrypted}
+                for side in (old, env.files[path].data or b"")
+            ]
+        except ZoppError:
+            continue
+        if texts[0] & texts[1]:
+            report.add("not_rotated", "error", "claims a new data key, but holds values under the old one", path)
 
 
 def _beside(report: Report, ws: Workspace, env: Environment, hard: bool) -> None:
@@ -267,10 +265,9 @@ def _unlisted(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
 
 def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
     """What git stored must be what was signed: attributes or autocrlf can make the blob differ from the file (A15)."""
-    for path in owners:
-        blob = git.show(ws.root, "HEAD", path)
-        if blob is None:
-            continue
+    specs = {f"HEAD:{path}": path for path in owners}
+    for spec, blob in git.blobs(ws.root, specs):
+        path = specs[spec]
         here = ws.read(path)
         if here is not None and here != blob and here.replace(b"\r\n", b"\n") == blob.replace(b"\r\n", b"\n"):
             report.add("git.converted", "error", "git stores it with other line ends than those signed", path)

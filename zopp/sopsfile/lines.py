@@ -9,7 +9,7 @@ from os import urandom
 
 from zopp import _fast
 from zopp.errors import FormatError
-from zopp.sopsfile import cipher, mac, metadata as meta, plainscalar, recipients, scan as scans
+from zopp.sopsfile import cipher, mac, metadata as meta, scan as scans
 from zopp.sopsfile.scan import COMMENT, SELECTED, Scan
 from zopp.sopsfile.selectors import Selector
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, same
@@ -99,6 +99,8 @@ def replace(
     values[at] = new_value
     only = found.metadata.selector.mac_only_encrypted
     pieces[sum(_hashed(before, only) for before in found.leaves[:at])] = cipher.canonical(new_value)[1]
+    from zopp.sopsfile import recipients
+
     edits = [recipients.restyle(found, leaf[4], leaf[5], cipher.encrypt(aead, new_value, leaf[2], iv))]
     return _finish(found, aead, values, pieces, found.leaves, edits, lastmodified, iv)
 
@@ -121,6 +123,8 @@ def insert(
         return None
     if found.metadata.selector.by_comment or not found.metadata.selector.selects((key,)):
         return None
+    from zopp.sopsfile import plainscalar
+
     if found.fmt == "yaml" and not plainscalar.is_plain(key):
         return None
     block = found.blocks[0]
@@ -173,6 +177,8 @@ def _finish(
 ) -> "bytes | None":
     """Seal the MAC over the new pieces, splice, read back, compare with the `wanted` leaves (or their first three
     fields) and values. None if the result is not what was meant."""
+    from zopp.sopsfile import recipients
+
     only = found.metadata.selector.mac_only_encrypted
     edits += recipients.stamp_edits(found, lastmodified, mac.seal(aead, pieces, only, lastmodified, iv))
     data = found.encode(scans.splice(found.text, edits))

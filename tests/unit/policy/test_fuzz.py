@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 from tests.unit.policy.test_manifest import brokered, facts
 from tests.unit.policy.world import CANARY, key, quotes_nothing, recipient
 from zopp.errors import ZoppError
-from zopp.policy import _preimage, canonical, fields, log, manifest, requests, statement, templates
+from zopp.keys import agefile
+from zopp.policy import canonical, fields, log, manifest, requests, statement, templates
 from zopp.policy.names import Scope
 from zopp.policy.view import View, dump
 
@@ -108,7 +109,7 @@ def test_no_message_quotes_the_input(name: str) -> None:
 @given(st.text(max_size=80) | st.just(recipient("x")))
 def test_any_text(text: str) -> None:
     for parser in (
-        _preimage.canonical_recipient,
+        agefile.canonical_recipient,
         fields.public_key,
         lambda t: Scope.parse(t, "acme"),
         _W.state.scope,
