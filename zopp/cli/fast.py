@@ -63,33 +63,44 @@ def _list(found: "Quick") -> "int | None":
             if not isinstance(part, int) and ("." in part or not part):
                 return None  # the full path quotes such parts
         out.append(".".join([str(part) for part in path]) + "\n")
-    sys.stdout.write("".join(out))
-    return 0
+    return _say("".join(out))
 
 
 def _text(value: object) -> "str | None":
-    """A text, integer or boolean as `get` prints it; None for other types."""
-    if value.__class__ is str:
+    """A text, number or boolean as `get` prints it; None for other types."""
+    if value.__class__ is str or value.__class__ is int:
         return str(value)
     if value.__class__ is bool:
         return "true" if value else "false"
-    return str(value) if value.__class__ is int else None
+    if value.__class__ is float:
+        from zopp.sopsfile.cipher import float_text
+
+        return float_text(value)
+    return None
 
 
 def _get(found: "Quick", key: str) -> "int | None":
     if '"' in key:
         return None
     parts = key.split(".")
-    path = next((path for path in found.names_of if [str(part) for part in path] == parts), None)
-    if path is None:
+    place = None if "" in parts else found.file_of(parts)
+    if place is None:
         return None
-    values = found.values()
+    path, exact = place
+    values = found.values(path)
     if values is None:
         return None
-    text = next((_text(value) for leaf, value in values if leaf == path), None)
+    text = next((_text(value) for leaf, value in values if leaf == exact), None)
     if text is None:
         return None
-    sys.stdout.write(text + ("\n" if sys.stdout.isatty() else ""))
+    return _say(text + ("\n" if sys.stdout.isatty() else ""))
+
+
+def _say(text: str) -> "int | None":
+    try:
+        sys.stdout.write(text)
+    except UnicodeError:  # nothing of it was written; the full path says so without quoting it
+        return None
     return 0
 
 
@@ -113,7 +124,7 @@ def _run(found: "Quick", env: "Mapping[str, str]", command: "list[str]") -> "int
         child[name] = text
     try:
         os.execvpe(command[0], command, child)  # noqa: S606 - the point of the command; no shell is involved
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

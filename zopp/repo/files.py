@@ -8,8 +8,15 @@ import os
 
 from zopp.errors import IntegrityError, NotFound, Unknown
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # A secrets file beyond this is refused, not read: the largest supported is about 50,000 values.
 MAX_BYTES = 64 << 20
+
+# Temporary files open at a time: macOS allows 256 descriptors.
+_BATCH = 64
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,35 +43,40 @@ def check_path(path: str) -> None:
         raise IntegrityError(f"path {path!r} {why}", code="path.unsafe")
 
 
-def _open_parent(root: str, path: str, *, create: bool) -> "tuple[int, str]":
-    """A descriptor of the folder that holds `path` below `root`, and the last component."""
+def _open_parent(root: str, path: str, *, made: "set[str] | None" = None) -> "tuple[int, str]":
+    """A descriptor of the folder that holds `path` below `root`, and the last component. With `made`, missing folders
+    are created and the folders that got them added to it."""
     check_path(path)
     *folders, name = path.split("/")
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for folder in folders:
+        for at, folder in enumerate(folders):
             try:
                 below = os.open(folder, _DIRECTORY, dir_fd=fd)
             except FileNotFoundError:
-                if not create:
+                if made is None:
                     raise
                 os.mkdir(folder, 0o777, dir_fd=fd)
+                made.add("/".join(folders[:at]))
                 below = os.open(folder, _DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = below
-    except OSError as exc:
+    except FileNotFoundError:
         os.close(fd)
-        if isinstance(exc, FileNotFoundError):
-            raise NotFound("no such file", code="file.missing", place=path) from None
+        raise NotFound("no such file", code="file.missing", place=path) from None
+    except OSError:
+        os.close(fd)
         # ELOOP on Linux, ENOTDIR when O_DIRECTORY meets a link
         raise IntegrityError("a folder on the way is a symlink or no folder", code="path.link", place=path) from None
+    except BaseException:
+        os.close(fd)
+        raise
     return fd, name
 
 
-def read(root: str, path: str) -> bytes:
-    """The bytes of the regular file `path` below `root`. NotFound `file.missing`; IntegrityError `path.link` if it or
-    a folder on the way is a symlink; Unknown if it cannot be read or is larger than MAX_BYTES."""
-    parent, name = _open_parent(root, path, create=False)
+def _open_file(root: str, path: str) -> "tuple[int, int]":
+    """(descriptor, size) of the regular file `path`; errors as in `read`."""
+    parent, name = _open_parent(root, path)
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=parent)
     except FileNotFoundError:
@@ -77,16 +89,35 @@ def read(root: str, path: str) -> bytes:
         raise Unknown(f"cannot be read ({exc.strerror})", code="file.unreadable", place=path) from None
     finally:
         os.close(parent)
+    info = os.fstat(fd)
+    if (info.st_mode & 0o170000) != 0o100000:
+        os.close(fd)
+        raise IntegrityError("is no regular file", code="path.link", place=path)
+    return fd, info.st_size
+
+
+def read(root: str, path: str) -> bytes:
+    """The bytes of the regular file `path` below `root`. NotFound `file.missing`; IntegrityError `path.link` if it or
+    a folder on the way is a symlink; Unknown if it cannot be read or is larger than MAX_BYTES."""
+    fd, size = _open_file(root, path)
     try:
-        info = os.fstat(fd)
-        if (info.st_mode & 0o170000) != 0o100000:
-            raise IntegrityError("is no regular file", code="path.link", place=path)
-        if info.st_size > MAX_BYTES:
+        if size > MAX_BYTES:
             raise Unknown("is larger than zopp reads (64 MiB)", code="file.too_large", place=path)
         parts = []
         while part := os.read(fd, 1 << 20):
             parts.append(part)
         return b"".join(parts)
+    except OSError as exc:
+        raise Unknown(f"cannot be read ({exc.strerror})", code="file.unreadable", place=path) from None
+    finally:
+        os.close(fd)
+
+
+def read_tail(root: str, path: str, count: int) -> bytes:
+    """The last `count` bytes of a file, all of it if it is shorter; errors as in `read`."""
+    fd, size = _open_file(root, path)
+    try:
+        return os.pread(fd, count, max(0, size - count))
     except OSError as exc:
         raise Unknown(f"cannot be read ({exc.strerror})", code="file.unreadable", place=path) from None
     finally:
@@ -101,49 +132,98 @@ def read_if_there(root: str, path: str) -> "bytes | None":
         return None
 
 
-def replace(root: str, path: str, data: bytes, *, durable: bool = True, mode: int = 0o666) -> None:
-    """Put `data` at `path`: a temporary file beside it, fsync (if `durable`), rename. An existing file keeps its mode;
-    a new one gets `mode` less the umask. The folder is not synced: `sync_folders` does that once for many files."""
-    parent, name = _open_parent(root, path, create=True)
-    # One name per file: the caller holds the lock, and a crash leaves at most one, which the next write takes away.
-    temporary = f".{name}.zopp-new"
+def replace_all(root: str, changes: "Mapping[str, bytes | None]") -> None:
+    """Put every file's new bytes at its path, None removes it, all of it durable on return. In batches: temporary files
+    beside their targets are written, then synced, then renamed, so that a power cut leaves each file old or new and
+    never half. An existing file keeps its mode. Not atomic as a whole: that is the journal's work."""
+    folders: set[str] = set()
+    batch: list[tuple[str, bytes]] = []
+    for path, data in changes.items():
+        check_path(path)
+        if data is None:
+            remove(root, path)
+            folders.add(path.rpartition("/")[0])
+        else:
+            batch.append((path, data))
+            if len(batch) == _BATCH:
+                _replace_batch(root, batch, folders)
+                batch = []
+    _replace_batch(root, batch, folders)
+    _sync_folders(root, folders)
+
+
+def _replace_batch(root: str, batch: "list[tuple[str, bytes]]", folders: "set[str]") -> None:
+    """`folders` collects those whose entries changed."""
+    staged: list[tuple[int, str]] = []
+    fds: list[int] = []
+    path = ""
     try:
-        try:
-            os.unlink(temporary, dir_fd=parent)
-        except FileNotFoundError:
-            pass
-        try:
-            old = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if (old.st_mode & 0o170000) != 0o100000:
-                raise IntegrityError("is a symlink or no regular file", code="path.link", place=path)
-            mode = old.st_mode & 0o777
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=parent)
-            os.fchmod(fd, mode)
-        except FileNotFoundError:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=parent)
-        try:
+        for path, data in batch:
+            staged.append(_open_parent(root, path, made=folders))
+            folders.add(path.rpartition("/")[0])
+            fds.append(_stage(*staged[-1], data, path))
+        for fd in fds:
+            os.fsync(fd)
+        for parent, name in staged:
+            os.rename(_beside(name), name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException as exc:
+        for parent, name in staged:
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                if durable:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except BaseException:
-            os.unlink(temporary, dir_fd=parent)
-            raise
-    except OSError as exc:
-        raise Unknown(f"cannot be written ({exc.strerror})", code="file.unwritable", place=path) from None
+                os.unlink(_beside(name), dir_fd=parent)
+            except OSError:
+                pass
+        if isinstance(exc, OSError):
+            raise Unknown(f"cannot be written ({exc.strerror})", code="file.unwritable", place=path) from None
+        raise
     finally:
-        os.close(parent)
+        for fd in fds:
+            os.close(fd)
+        for parent, _ in staged:
+            os.close(parent)
+
+
+def _beside(name: str) -> str:
+    """The temporary file of `name`. One name per file: the caller holds the lock, and what a crash leaves the next
+    write takes away."""
+    return f".{name}.zopp-new"
+
+
+def _stage(parent: int, name: str, data: bytes, path: str) -> int:
+    """A descriptor of the temporary file beside `name`, written and not yet synced."""
+    try:
+        os.unlink(_beside(name), dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    mode = -1
+    try:
+        old = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        if (old & 0o170000) != 0o100000:
+            raise IntegrityError("is a symlink or no regular file", code="path.link", place=path)
+        mode = old & 0o777
+    except FileNotFoundError:
+        pass
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(_beside(name), flags, 0o666 if mode < 0 else mode, dir_fd=parent)
+    try:
+        if mode >= 0:
+            os.fchmod(fd, mode)
+        _write(fd, data)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def remove(root: str, path: str) -> None:
     """Delete `path` if it is there."""
     try:
-        parent, name = _open_parent(root, path, create=False)
+        parent, name = _open_parent(root, path)
     except NotFound:
         return
     try:
@@ -154,12 +234,11 @@ def remove(root: str, path: str) -> None:
         os.close(parent)
 
 
-def sync_folders(root: str, paths: "list[str]") -> None:
-    """fsync each folder that holds one of `paths`, so that the renames survive a power cut."""
-    for folder in sorted({path.rpartition("/")[0] for path in paths}):
-        full = os.path.join(root, folder) if folder else root
+def _sync_folders(root: str, folders: "set[str]") -> None:
+    """fsync each folder, so that renames and removals in it survive a power cut."""
+    for folder in sorted(folders):
         try:
-            fd = os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(os.path.join(root, folder) if folder else root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
         try:
@@ -176,9 +255,7 @@ def replace_private(path: str, data: bytes) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write(fd, data)
             os.fsync(fd)
         finally:
             os.close(fd)

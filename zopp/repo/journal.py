@@ -36,13 +36,15 @@ class lock:
         self._fd = -1
 
     def __enter__(self) -> None:
-        os.makedirs(_folder(self._checkout), mode=0o755, exist_ok=True)
+        _make_folder(self._checkout)
         path = os.path.join(_folder(self._checkout), "lock")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if self._wait else fcntl.LOCK_NB))
-        except OSError:
+        except BaseException as exc:
             os.close(self._fd)
+            if not isinstance(exc, OSError):
+                raise
             raise Unknown("another zopp command is changing this working copy", code="locked") from None
 
     def __exit__(self, *exc: object) -> None:
@@ -63,7 +65,7 @@ def _encode(changes: "Mapping[str, tuple[bytes | None, bytes | None]]") -> bytes
     return body + b"end " + _fast.sha256(body).hex().encode() + b"\n"
 
 
-def _decode(data: bytes) -> dict[str, tuple[str, bytes | None]]:
+def _decode(data: bytes) -> "dict[str, tuple[str, bytes | None]]":
     tail = 4 + 64 + 1
     body, end = data[:-tail], data[-tail:]
     if not body.startswith(_MAGIC) or end != b"end " + _fast.sha256(body).hex().encode() + b"\n":
@@ -82,7 +84,7 @@ def _decode(data: bytes) -> dict[str, tuple[str, bytes | None]]:
     return found
 
 
-def _is(data: bytes | None, recorded: str) -> bool:
+def _is(data: "bytes | None", recorded: str) -> bool:
     return recorded == ("-" if data is None else _fast.sha512(data).hex())
 
 
@@ -92,10 +94,16 @@ def write(checkout: "Checkout", changes: "Mapping[str, tuple[bytes | None, bytes
     changes = {path: pair for path, pair in changes.items() if pair[0] != pair[1]}
     if not changes:
         return
-    for path in changes:
-        files.check_path(path)
     where = journal_file(checkout)
-    os.makedirs(_folder(checkout), mode=0o755, exist_ok=True)
+    _make_folder(checkout)
+    if os.path.lexists(where):
+        raise Unknown("an interrupted change has to be finished first", code="journal.pending", place=where)
+    # Before anything is decided: an editor or git may have been here, or a folder became a link.
+    for path, (old, _) in changes.items():
+        if files.read_if_there(checkout.root, path) != old:
+            raise IntegrityError(
+                "was changed while zopp worked on it; nothing is written", code="journal.raced", place=path
+            )
     temporary = where + ".new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -107,25 +115,16 @@ def write(checkout: "Checkout", changes: "Mapping[str, tuple[bytes | None, bytes
         os.close(fd)
     os.rename(temporary, where)
     _sync(_folder(checkout))
-    _apply(checkout.root, {path: new for path, (_, new) in changes.items()})
+    files.replace_all(checkout.root, {path: new for path, (_, new) in changes.items()})
     os.unlink(where)
 
 
-def _apply(root: str, changes: "Mapping[str, bytes | None]") -> None:
-    for path, new in changes.items():
-        if new is None:
-            files.remove(root, path)
-        else:
-            # Not synced one by one: the journal holds the bytes until every file is durable.
-            files.replace(root, path, new, durable=False)
-    for path, new in changes.items():
-        if new is not None:
-            fd = os.open(os.path.join(root, path), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-    files.sync_folders(root, list(changes))
+def _make_folder(checkout: "Checkout") -> None:
+    try:
+        os.mkdir(_folder(checkout), 0o755)
+    except FileExistsError:
+        return
+    _sync(checkout.git_dir)
 
 
 def _sync(folder: str) -> None:
@@ -141,7 +140,7 @@ def pending(checkout: "Checkout") -> bool:
     return os.path.exists(journal_file(checkout))
 
 
-def recover(checkout: "Checkout") -> list[str]:
+def recover(checkout: "Checkout") -> "list[str]":
     """Finish an unfinished change and return the paths it concerned ([] if there was none). The caller holds the lock.
     IntegrityError `journal.foreign` if a file is neither what the change found nor what it wrote."""
     where = journal_file(checkout)
@@ -163,16 +162,15 @@ def recover(checkout: "Checkout") -> list[str]:
     todo: dict[str, bytes | None] = {}
     for path, (before, new) in recorded.items():
         found = files.read_if_there(checkout.root, path)
-        if found == new:
-            continue
-        if not _is(found, before):
+        if found != new and not _is(found, before):
             raise IntegrityError(
                 "was changed after an interrupted zopp command; nothing is overwritten",
                 code="journal.foreign",
                 place=path,
                 hint=f"look at it with `git diff {path}`, then either `git checkout {path}` or delete {where}",
             )
+        # What is new already is written again: whether it was durable cannot be seen.
         todo[path] = new
-    _apply(checkout.root, todo)
+    files.replace_all(checkout.root, todo)
     os.unlink(where)
     return list(recorded)

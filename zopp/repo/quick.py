@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from zopp.sopsfile.scan import Scan
 
 
+# More than any statement; a longer last line goes to the full path.
+_TAIL = 1 << 16
+
+
 class Plain:
     """A zopp.toml of the plain form that `zopp init` writes."""
 
@@ -43,6 +47,9 @@ class Plain:
 def parse_plain(text: str) -> "Plain | None":
     """The settings in `text` if each line is a comment, `key = "word"`, `version = 1`, `[env.NAME]` or a one-line
     `files = ["…"]`, each key once; None for any other TOML."""
+    # No TOML either way: control characters, a BOM, and spaces that strip() knows and TOML does not.
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        return None
     out = Plain()
     seen: set[str] = set()
     table = ""
@@ -74,18 +81,22 @@ def parse_plain(text: str) -> "Plain | None":
                 return None
         elif key in ("workspace", "genesis", "project", "default_env"):
             word = _string(value)
-            if word is None or not _word(word):
+            if word is None or not (_hash(word) if key == "genesis" else _word(word)):
                 return None
             setattr(out, key, word)
         else:
             return None
-    if "/version" not in seen or not (out.workspace and out.project and len(out.genesis) == 64):
+    if "/version" not in seen or not (out.workspace and out.project and out.genesis):
         return None
     return out if all(out.files.values()) else None
 
 
 def _word(text: str) -> bool:
-    return bool(text) and not text.strip("abcdefghijklmnopqrstuvwxyz0123456789-") and text[0] != "-" and len(text) < 65
+    return bool(text) and not text.strip("abcdefghijklmnopqrstuvwxyz0123456789-") and text[0] != "-" and len(text) < 64
+
+
+def _hash(text: str) -> bool:
+    return len(text) == 64 and not text.strip("0123456789abcdef")
 
 
 def _string(text: str) -> "str | None":
@@ -145,11 +156,29 @@ class Quick:
                 return key if _fast.constant_time_equal(made.encode(), wanted.encode()) else None
         return None
 
-    def values(self) -> "list[tuple[tuple[Any, ...], Any]] | None":
-        """(path, value) of every leaf; None if anything does not open."""
+    def file_of(self, parts: "list[str]") -> "tuple[str, tuple[Any, ...]] | None":
+        """The file that holds the leaf with this path, and its exact path; None if there is none, if it is no leaf, or
+        if another file has something of that name or below it."""
+        exact = None
+        holder = ""
+        for leaf, path in self.names_of.items():
+            if len(leaf) < len(parts) or [str(part) for part in leaf[: len(parts)]] != parts:
+                continue
+            if holder not in ("", path):
+                return None
+            holder = path
+            if len(leaf) == len(parts):
+                exact = leaf
+        return None if exact is None else (holder, exact)
+
+    def values(self, only: str = "") -> "list[tuple[tuple[Any, ...], Any]] | None":
+        """(path, value) of every leaf of every file, or of the file `only`, each file checked whole; None if anything
+        does not open."""
         found = find.identities(self.environ, userdirs.home(self.environ), userdirs.config(self.environ))
         out: list[tuple[tuple[Any, ...], Any]] = []
         for path, scan in self.scans.items():
+            if only not in ("", path):
+                continue
             key = self._data_key(path, found)
             if key is None:
                 return None
@@ -222,8 +251,11 @@ def _view(checkout: "Checkout", environ: "Mapping[str, str]", settings: Plain, p
         view = views.View(file.read())
     if view.ws != settings.genesis or view.name != settings.workspace:
         return None
-    log = files.read(checkout.root, layout.POLICY)
-    if log[-1:] != b"\n" or _fast.sha256(log[log.rfind(b"\n", 0, -1) + 1 : -1]).hex() != view.head:
+    # Lines are hash-linked, so the last one stands for all: however long the log is, this reads its end only. What
+    # someone did to earlier lines is not used here, and `verify` and every full fold find it.
+    tail = files.read_tail(checkout.root, layout.POLICY, _TAIL)
+    start = tail.rfind(b"\n", 0, -1) + 1
+    if tail[-1:] != b"\n" or not (start or view.seq == 0) or _fast.sha256(tail[start:-1]).hex() != view.head:
         return None
     return view if view.seq >= pin.seq and view.hash_at(pin.seq) == pin.head else None
 
@@ -297,11 +329,11 @@ def _set(
         new = lines.insert(scan, data_key, key, value, stamp)
     if new is None:
         return None
+    where = layout.manifest_path(found.scope)
+    if not _follows_history(found, where):
+        return None
     if new == old:
         return UNCHANGED, found
-    where = layout.manifest_path(found.scope)
-    if not _stands_above_commits(found, where):
-        return None
     entry = found.manifest.files[path]
     entries = dict(found.manifest.files)
     entries[path] = manifests.FileEntry(_fast.sha512(new).hex(), entry.kc, entry.dk_seq, entry.dk_by)
@@ -338,10 +370,36 @@ def _timestamp(now: int) -> str:
     return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
 
 
-def _stands_above_commits(found: Quick, where: str) -> bool:
-    """Whether the manifest here is newer than, or the same bytes as, those of HEAD and its parents: one git process,
-    started without the subprocess module, which costs more than git does."""
-    asked = b"".join(b"%s:%s\n" % (rev, where.encode()) for rev in (b"HEAD", b"HEAD^1", b"HEAD^2"))
+def _follows_history(found: Quick, where: str) -> bool:
+    """Whether git's history has nothing against the manifest here, as `environment._parents` and `manifests.check`
+    judge it: for HEAD and its parents alike, which is stricter. False also if git does not answer as expected."""
+    asked = [b"HEAD"] + [b"%s:%s" % (rev, where.encode()) for rev in (b"HEAD", b"HEAD^1", b"HEAD^2")]
+    answers = _cat_file(found, asked)
+    if answers is None or answers[0] is None:
+        return False
+    commit = answers[0]
+    if commit[: commit.find(b"\n\n")].count(b"\nparent ") > 2:
+        return False
+    here = found.manifest
+    for body in answers[1:]:
+        if body is None or body == here.raw:
+            continue
+        before = manifests.parse(body)
+        if before.generation >= here.generation or before.policy_seq > here.policy_seq:
+            return False
+        if before.generation == here.generation - 1 and before.hash != here.prev:
+            return False
+        for path, entry in here.files.items():
+            was = before.files.get(path)
+            same_key = was is not None and before.env == here.env and was.kc == entry.kc
+            if was is not None and same_key and (was.dk_seq, was.dk_by) != (entry.dk_seq, entry.dk_by):
+                return False
+    return True
+
+
+def _cat_file(found: Quick, asked: "list[bytes]") -> "list[bytes | None] | None":
+    """What `git cat-file --batch` says to each of `asked`, None for what does not exist; None as a whole if it says
+    anything else. One process, started without the subprocess module, whose import costs more than git does."""
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
     actions = [
@@ -357,25 +415,34 @@ def _stands_above_commits(found: Quick, where: str) -> bool:
         in_read = -1
         os.close(out_write)
         out_write = -1
-        os.write(in_write, asked)
-        os.close(in_write)
-        in_write = -1
-        parts = []
-        while part := os.read(out_read, 1 << 16):
-            parts.append(part)
-        os.waitpid(child, 0)
+        try:
+            os.write(in_write, b"".join([name + b"\n" for name in asked]))  # a few hundred bytes: never blocks
+            os.close(in_write)
+            in_write = -1
+            parts = []
+            while part := os.read(out_read, 1 << 16):
+                parts.append(part)
+        finally:
+            if in_write >= 0:
+                os.close(in_write)
+                in_write = -1
+            status = os.waitpid(child, 0)[1]
     finally:
         for fd in (in_read, in_write, out_read, out_write):
             if fd >= 0:
                 os.close(fd)
     data, at = b"".join(parts), 0
-    while at < len(data):
+    answers: list[bytes | None] = []
+    for name in asked:
         end = data.index(b"\n", at)
-        header = data[at:end].split(b" ")
+        header = data[at:end]
         at = end + 1
-        if len(header) == 3 and header[1] == b"blob":
-            body = data[at : at + int(header[2])]
-            at += int(header[2]) + 1
-            if body != found.manifest.raw and manifests.parse(body).generation >= found.manifest.generation:
-                return False
-    return True
+        if header == name + b" missing":
+            answers.append(None)
+            continue
+        _, kind, size = header.split(b" ")
+        if kind != (b"blob" if b":" in name else b"commit"):
+            return None
+        answers.append(data[at : at + int(size)])
+        at += int(size) + 1
+    return answers if status == 0 and at == len(data) else None
