@@ -68,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action("current", "which principals this machine is")
     use = action("use", "switch to another key of this machine")
     use.add_argument("name", metavar="KEY")
+    action("remember", "keep this machine's key passphrase in the system's keychain (extra: keychain)")
     for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
         sub = action(verb, text)
         sub.add_argument("name", metavar="PRINCIPAL")
@@ -81,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     return {
-        "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
+        "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use, "remember": _remember,
         "disable": _switch, "enable": _switch, "cap": _cap,
     }[args.action](ctx, args)  # fmt: skip
 
@@ -246,6 +247,23 @@ def _current(ctx: Context, args: argparse.Namespace) -> int:
 def _use(ctx: Context, args: argparse.Namespace) -> int:
     Store(userdirs.config(ctx.env)).use(args.name)
     ctx.note(f"key in use: {args.name}")
+    return 0
+
+
+def _remember(ctx: Context, args: argparse.Namespace) -> int:
+    from zopp.keys import keychain
+
+    store = Store(userdirs.config(ctx.env))
+    asked: dict[str, str] = {}
+
+    def ask(path: str) -> str:
+        asked[path] = ctx.secret(f"passphrase of {path}")
+        return asked[path]
+
+    loaded = store.load(ask=ask)  # a wrong passphrase ends here, before anything is kept
+    for path, passphrase in asked.items():
+        keychain.put(path, passphrase)
+    ctx.note(f"kept for {loaded.name}" if asked else f"{loaded.name} has no passphrase; nothing to keep")
     return 0
 
 
