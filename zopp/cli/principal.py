@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action("current", "which principals this machine is")
     use = action("use", "switch to another key of this machine")
     use.add_argument("name", metavar="KEY")
-    action("remember", "keep this machine's key passphrase in the system's keychain (extra: keychain)")
+    action("remember", "keep the passphrase in the keychain (extra: keychain)")
     for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
         sub = action(verb, text)
         sub.add_argument("name", metavar="PRINCIPAL")
