@@ -49,9 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--user", metavar="HANDLE", help="your handle (default: from git's user.name)")
     ask.add_argument("--name", metavar="NAME", help="name of the device (default: HANDLE-HOST)")
     ask.add_argument("--service", metavar="NAME", help="a service instead of a person's device")
-    ask.add_argument(
-        "--out-keys", metavar="DIR", help="with --service: write its private keys there (age.key, signing.key)"
-    )
+    ask.add_argument("--out-keys", metavar="DIR", help="with --service: write age.key and signing.key there")
     ask.add_argument("--no-signing-key", action="store_true", help="a service that only reads")
     add = action("add", "let a requested device or service in")
     add.add_argument("file", metavar="FILE", help="the request; - reads standard input")
