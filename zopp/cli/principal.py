@@ -80,8 +80,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     return {
-        "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use, "remember": _remember,
-        "disable": _switch, "enable": _switch, "cap": _cap,
+        "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
+        "remember": _remember, "disable": _switch, "enable": _switch, "cap": _cap,
     }[args.action](ctx, args)  # fmt: skip
 
 
