@@ -286,9 +286,7 @@ class User:
         data = manifests.build(**fields)
         signature = self.key.sign(manifests.to_sign(data))
         self.write(f".zopp/manifest/api/{env}.json", data)
-        self.write(
-            f".zopp/manifest/api/{env}.json.sig", sshsig.armor(self.key.public, manifests.NAMESPACE, signature)
-        )
+        self.write(f".zopp/manifest/api/{env}.json.sig", sshsig.armor(self.key.public, manifests.NAMESPACE, signature))
 
 
 class Team:
@@ -355,7 +353,9 @@ class Team:
             user.ok("trust", "--genesis", self.alice.state().ws)
             if user is self.ci:
                 ask = ("--service", "ci", "--out-keys", str(user.home / "keys"))
-                asked = user.ok("principal", "request", *ask, env={"ZOPP_AGE_KEY_FILE": "", "ZOPP_SIGNING_KEY_FILE": ""})
+                asked = user.ok(
+                    "principal", "request", *ask, env={"ZOPP_AGE_KEY_FILE": "", "ZOPP_SIGNING_KEY_FILE": ""}
+                )
             else:
                 asked = user.ok("principal", "request", "--user", user.name, "--name", user.principal)
             self.alice.ok(
@@ -374,7 +374,10 @@ class Team:
     def _clone(self, user: User) -> None:
         env = user.env
         subprocess.run(
-            ["git", "clone", "-q", str(self.base / "origin.git"), str(user.repo)], check=True, env=env, capture_output=True
+            ["git", "clone", "-q", str(self.base / "origin.git"), str(user.repo)],
+            check=True,
+            env=env,
+            capture_output=True,
         )
         # A relative address is the same text in every copy of the template.
         user.git("remote", "set-url", "origin", "../../origin.git")
