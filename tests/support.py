@@ -420,8 +420,9 @@ class Team:
 
 
 def refused(done: Done, *codes: int, words: Sequence[str] = ()) -> None:
-    """A refusal: exit 1 or 3 (or one of `codes`), with an error line that holds `words`."""
+    """A refusal: exit 1 or 3 (or one of `codes`), said in a line, with `words`."""
     assert done.code in (codes or (1, 3)), (done.code, done.text)
-    assert "zopp: error: " in done.err or "error: " in done.out or "unknown: " in done.out, done.text
+    said = ("zopp: error: " in done.err, "zopp: warning: " in done.err, "error: " in done.out, "unknown: " in done.out)
+    assert any(said), done.text
     for word in words:
         assert word in done.text, (word, done.text)

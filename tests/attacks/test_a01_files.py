@@ -56,7 +56,7 @@ def transplanted(team: Team) -> Team:
     mine = [e for group in prod.metadata.groups for e in group]
     # Bob cannot open prod: his own entry is any age file with his name on it.
     forged = sopsfile.replace_groups(
-        prod, (tuple([*mine, Entry(bob.recipient, agefile.wrap(bob.recipient, b"x" * 32))]),), threshold=None
+        prod, ((*mine, Entry(bob.recipient, agefile.wrap(bob.recipient, b"x" * 32))),), threshold=None
     )
     bob.write(path, forged)
     old = bob.manifest("dev").files[path]
