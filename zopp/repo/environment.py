@@ -67,7 +67,7 @@ def finding(code: str, severity: str, message: str, place: str = "", *, rule: in
 def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str:
     """The environment in statements that people call `name` (None: the default of zopp.toml or ZOPP_ENV)."""
     project = project or ws.env.get("ZOPP_PROJECT") or ws.project
-    name = name or ws.env.get("ZOPP_ENV") or ws.settings.default_env
+    name = name or ws.env.get("ZOPP_ENV") or _default(ws)
     if project not in {p.partition("@")[0] for p in ws.state.projects}:
         raise NotFound(
             f"workspace {ws.state.name} has no project {project}",
@@ -86,6 +86,21 @@ def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str
             f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project)
         )
     return found[0]
+
+
+def _default(ws: Workspace) -> str | None:
+    """The default of zopp.toml, refused where it is another than this clone knows: the file is unsigned, and what was
+    meant for dev would go to prod (A13)."""
+    name = ws.settings.default_env
+    known = None if ws.pin is None else ws.pin.default_envs.get(ws.folder)
+    if known is not None and known != (name or ""):
+        raise IntegrityError(
+            f"the default environment was {known or 'none'} and is now {name or 'none'}",
+            code="default_env.changed",
+            place=f"{ws.folder}/{layout.SETTINGS}" if ws.folder else layout.SETTINGS,
+            hint="say which one with -e ENV, or take the new default with: zopp trust",
+        )
+    return name
 
 
 def people_name(scope: str) -> str:
