@@ -314,7 +314,8 @@ def _blocks(report: Report, ws: Workspace) -> None:
 
 
 def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> None:
-    """Every zopp.toml of the tree must name this workspace, and a project of its own; a `.zopp` folder below the root is not read by anyone."""
+    """Every zopp.toml of the tree must name this workspace, and a project of its own; a `.zopp` folder below the root
+    is not read by anyone."""
     listing = git.run(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     projects = {settings.project: place}
     for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
@@ -330,4 +331,5 @@ def _other_anchors(report: Report, root: str, settings: settings_module.Settings
         if (other.genesis, other.workspace) != (settings.genesis, settings.workspace):
             report.add("anchor.nested", "error", "names another workspace or genesis", path)
         elif projects.setdefault(other.project, path) != path:
-            report.add("anchor.nested", "error", f"names project {other.project}, as {projects[other.project]} does", path)
+            where = projects[other.project]
+            report.add("anchor.nested", "error", f"names project {other.project}, as {where} does", path)
