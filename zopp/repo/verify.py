@@ -101,6 +101,12 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     return report
 
 
+def _must_be_latest(ws: Workspace, asked: bool) -> bool:
+    """Whether a state older than what is known fails: on the default branch, and under ZOPP_TRUST on any, since a job's
+    checkout is often detached and whoever set the variable said what is the least."""
+    return asked or ws.on_default_branch() or (ws.pin is not None and ws.pin.origin == "environment")
+
+
 def _may_learn(ws: Workspace) -> bool:
     return ws.pin is not None and ws.pin.origin != "environment" and ws.on_default_branch()
 
@@ -111,7 +117,7 @@ def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
         why = "a CI job needs ZOPP_TRUST" if in_ci(ws.env) else "compare it with a colleague, then: zopp trust"
         report.add("unpinned", "unknown", f"this clone is not pinned; its log begins with {ws.state.ws}: {why}")
     elif ws.place in ("older", "beside"):
-        hard = require_latest or ws.on_default_branch()
+        hard = _must_be_latest(ws, require_latest)
         how = "is older than" if ws.place == "older" else "has parted from"
         report.add(
             f"policy.{ws.place}",
@@ -123,7 +129,7 @@ def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
 
 def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> None:
     owners: dict[str, str] = {}
-    hard = require_latest or ws.on_default_branch()
+    hard = _must_be_latest(ws, require_latest)
     for scope in ws.state.envs:
         env = open_environment(ws, scope, history=True)
         report.environments += 1
