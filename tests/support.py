@@ -347,6 +347,7 @@ class Team:
         head = toml.partition("\n[env.development]")[0].replace('"development"', '"dev"')
         tables = "".join(f'\n[env.{name}]\nfiles = ["secrets/{name}.yaml"]\n' for name in ENVIRONMENTS)
         self.alice.write("zopp.toml", head + tables)
+        self.alice.ok("trust", "--yes")  # the default environment is another since
         self.alice.share("start")
         for user in (self.bob, self.carol, self.ci):
             self._clone(user)
