@@ -308,6 +308,8 @@ def _set(
         return None
     if os.path.exists(os.path.join(found.checkout.git_dir, "MERGE_HEAD")):
         return None
+    if not _whole_log(found):
+        return None
     path = found.names_of.get((key,), next(iter(found.scans), ""))
     if not path or any(leaf[:1] == (key,) and leaf != (key,) for leaf in found.names_of):
         return None
@@ -362,6 +364,15 @@ def _set(
         },
     )
     return WRITTEN, found
+
+
+def _whole_log(found: Quick) -> bool:
+    """Whether every line of the log is the one that was verified: who signs says that the repository is sound."""
+    lines_here = files.read(found.checkout.root, layout.POLICY).split(b"\n")
+    view = found.view
+    if lines_here.pop() or len(lines_here) != view.seq + 1:
+        return False
+    return all(_fast.sha256(line).hex() == view.hash_at(seq) for seq, line in enumerate(lines_here))
 
 
 def _timestamp(now: int) -> str:
