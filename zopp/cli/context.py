@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zopp.cli import fast
-from zopp.errors import UsageError
+from zopp.errors import Unknown, UsageError
 from zopp.repo import journal, layout, workspace
 from zopp.repo.draft import Draft, now
 from zopp.repo.signer import signer
@@ -46,6 +46,7 @@ class Context:
     def note(self, text: str) -> None:
         """What was done, for people; silent with --quiet."""
         if not self.quiet:
+            sys.stdout.flush()  # what was said before stands before, also where both go to one place
             sys.stderr.write(f"{text}\n")
 
     def warn(self, text: str) -> None:
@@ -90,7 +91,20 @@ class Context:
         return value
 
     def passphrase(self, source: str) -> str:
-        """The passphrase of a locked key; `source` says which."""
+        """The passphrase of a locked key; `source` says which. The system's keychain is asked first where the extra
+        `keychain` is installed; `zopp principal remember` puts it there."""
+        from importlib.util import find_spec
+
+        if find_spec("keyring") is not None:
+            from zopp.keys import keychain
+
+            try:
+                kept = keychain.get(source)
+            except Unknown as exc:
+                self.warn(exc.message)
+                kept = None
+            if kept is not None:
+                return kept
         return self.secret(f"passphrase of {source}")
 
     # --- repository

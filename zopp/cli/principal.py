@@ -49,9 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--user", metavar="HANDLE", help="your handle (default: from git's user.name)")
     ask.add_argument("--name", metavar="NAME", help="name of the device (default: HANDLE-HOST)")
     ask.add_argument("--service", metavar="NAME", help="a service instead of a person's device")
-    ask.add_argument(
-        "--out-keys", metavar="DIR", help="with --service: write its private keys there (age.key, signing.key)"
-    )
+    ask.add_argument("--out-keys", metavar="DIR", help="with --service: write age.key and signing.key there")
     ask.add_argument("--no-signing-key", action="store_true", help="a service that only reads")
     add = action("add", "let a requested device or service in")
     add.add_argument("file", metavar="FILE", help="the request; - reads standard input")
@@ -68,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action("current", "which principals this machine is")
     use = action("use", "switch to another key of this machine")
     use.add_argument("name", metavar="KEY")
+    action("remember", "keep the passphrase in the keychain (extra: keychain)")
     for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
         sub = action(verb, text)
         sub.add_argument("name", metavar="PRINCIPAL")
@@ -82,7 +81,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     return {
         "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
-        "disable": _switch, "enable": _switch, "cap": _cap,
+        "remember": _remember, "disable": _switch, "enable": _switch, "cap": _cap,
     }[args.action](ctx, args)  # fmt: skip
 
 
@@ -246,6 +245,23 @@ def _current(ctx: Context, args: argparse.Namespace) -> int:
 def _use(ctx: Context, args: argparse.Namespace) -> int:
     Store(userdirs.config(ctx.env)).use(args.name)
     ctx.note(f"key in use: {args.name}")
+    return 0
+
+
+def _remember(ctx: Context, args: argparse.Namespace) -> int:
+    from zopp.keys import keychain
+
+    store = Store(userdirs.config(ctx.env))
+    asked: dict[str, str] = {}
+
+    def ask(path: str) -> str:
+        asked[path] = ctx.secret(f"passphrase of {path}")
+        return asked[path]
+
+    loaded = store.load(ask=ask)  # a wrong passphrase ends here, before anything is kept
+    for path, passphrase in asked.items():
+        keychain.put(path, passphrase)
+    ctx.note(f"kept for {loaded.name}" if asked else f"{loaded.name} has no passphrase; nothing to keep")
     return 0
 
 

@@ -11,7 +11,7 @@ from zopp.cli.parser import add_change, epilog
 from zopp.errors import UsageError, ZoppError
 from zopp.policy.names import Scope
 from zopp.repo import rekey, subjects
-from zopp.repo.environment import open_environment, people_name, require_changeable
+from zopp.repo.environment import MENDED_BY_REKEY, open_environment, people_name, require_changeable
 from zopp.repo.signer import require
 
 EXAMPLES = epilog("zopp rekey --dry-run", "zopp rekey api/production -m 'rekey production'", "zopp rekey --all api")
@@ -38,10 +38,9 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         failed: dict[str, ZoppError] = {}
         for scope_name in dict.fromkeys(chosen):
             env = open_environment(draft.ws, scope_name, history=True)
-            if env.manifest is None:
-                continue
             work = rekey.work_for(draft, env, force=args.force)
-            if not work:
+            # What does not verify is named, also where no recipient has changed.
+            if not work and all(f.severity == "warn" or f.code in MENDED_BY_REKEY for f in env.findings):
                 continue
             ctx.progress(f"rekeying {people_name(scope_name)}")
             try:
@@ -54,7 +53,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 failed[scope_name] = exc
         ctx.progress_done()
         draft.refresh_blocks()
-        commit = None if args.dry_run else draft.commit(args.message)
+        commit = None if args.dry_run or (failed and not done) else draft.commit(args.message)
     if ctx.as_json:
         ctx.data(
             {

@@ -49,16 +49,19 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         return 0
     if args.genesis and args.genesis != state.ws:
         raise UsageError("the log here begins with another hash", code="trust.mismatch", place=layout.POLICY)
+    default = ws.settings.default_env or ""
     new_project = ws.pin is not None and ws.pin.projects.get(ws.folder) != ws.project
-    pinned = ws.pin is not None and not new_project and not args.accept
+    new_default = ws.pin is not None and ws.pin.default_envs.get(ws.folder, default) != default
+    pinned = ws.pin is not None and not new_project and not new_default and not args.accept
     if not pinned:
         shown = f"workspace {state.name}, project {ws.project}\nfingerprint {state.ws}\npolicy {state.seq} {state.head}"
-        ctx.note(shown)
+        ctx.note(shown + (f"\ndefault environment {default or 'none'}" if new_default else ""))
         if not (args.genesis or ctx.confirm("trust it?", otherwise="zopp trust --genesis HASH")):
             return 1
         pin = ws.pin or pins.Pin(state.name, state.ws, state.seq, state.head, origin="clone")
         pin.origin = "clone"
         pin.projects[ws.folder] = ws.project
+        pin.default_envs[ws.folder] = default
         pin.default_branch = pin.default_branch or checkout.default_branch() or checkout.head_branch()
         if args.accept:
             pin.seq, pin.head, pin.manifests = state.seq, state.head, {}

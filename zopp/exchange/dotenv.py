@@ -20,7 +20,7 @@ from zopp.exchange import dialects
 MAX_BYTES = 1 << 20
 MAX_PROBLEMS = 500
 # How far a reading that is only suggested may look: a hostile file must not cost its square.
-_SUGGEST_WITHIN = 1 << 13
+_SUGGEST_WITHIN = 1 << 12
 DIALECTS = tuple(dialects.READERS)
 
 RULES = {

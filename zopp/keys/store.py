@@ -76,7 +76,7 @@ class Store:
         """Make a new identity and signing key as `name`; the first key made is in use. `passphrase` protects the
         identity, `signing_passphrase` the signing key (give the same one for both if that is wanted).
 
-        Raises UsageError if a file of that name is there, UsageError for a bad name, Unknown if the folder is unsafe.
+        Raises UsageError for a bad name and if a file of that name is there, Unknown if the folder is unsafe.
         """
         secret, _ = identity.generate()
         return self.add(name, secret, signing.generate(), passphrase, signing_passphrase=signing_passphrase)
@@ -125,16 +125,17 @@ class Store:
         if name is None:
             raise NotFound("no key in use", code="no_key", candidates=self.names())
         self._require(name)
+        return LoadedKey(name=name, identity=self._identity(name, ask), signing=self._signer(name, ask))
+
+    def _signer(self, name: str, ask: Callable[[str], str] | None) -> signing.SigningKey | None:
         path = str(self._folder / f"{name}.ssh")
-        signer = None
         try:
-            signer = signing.load_openssh(keyfiles.read_private(path), None if ask is None else lambda: ask(path))
+            return signing.load_openssh(keyfiles.read_private(path), None if ask is None else lambda: ask(path))
         except NotFound:
-            pass
+            return None
         except ZoppError as exc:
             exc.place = exc.place or path
             raise
-        return LoadedKey(name=name, identity=self._identity(name, ask), signing=signer)
 
     def _identity(self, name: str, ask: Callable[[str], str] | None) -> identity.Identity:
         path = str(self._folder / f"{name}.age")
@@ -147,7 +148,7 @@ class Store:
         self._require(name)
         data = keyfiles.read_private(path)
         secret = identity.secret_text(data, path, None if ask is None else lambda: ask(path))
-        return recovery.seal(secret, self.load(name, ask).signing, name, passphrase)
+        return recovery.seal(secret, self._signer(name, ask), name, passphrase)
 
     def import_recovery(
         self,

@@ -123,12 +123,32 @@ def decide(state: State, principal: str, action: str, scope: Scope | str) -> Dec
     return _why(state, principal, action, key, needs.role, role)
 
 
+# How a refusal says what was tried; other actions are named as they are.
+_WORDS = {
+    "binding.set": "give roles on",
+    "binding.remove": "take roles on",
+    "group.create": "make groups in",
+    "group.delete": "delete groups of",
+    "principal.enrol": "let devices into",
+    "principal.disable": "disable devices of",
+    "cap.set": "set caps in",
+    "user.disable": "offboard people of",
+    "env.create": "make environments in",
+    "env.protect": "protect",
+    "env.unprotect": "unprotect",
+    "env.archive": "archive environments of",
+    "project.create": "make projects in",
+    "flag.set": "name auditors of",
+    "invite.create": "invite people to",
+}
+
+
 def _why(state: State, principal: str, action: str, key: str, needed: Role, role: Role) -> Deny:
     t = state._tables
     p = t.principals[principal]
     where = state._scope_of(key)
     missing = str(needed)
-    verb = f"{action} on" if "." in action else action
+    verb = _WORDS.get(action, f"do {action} on" if "." in action else action)
     base = t.base(p.holder, key)
     if base >= needed:
         if p.cap is not None and p.cap < needed:

@@ -84,8 +84,9 @@ def begin(
     settings = Settings(workspace=workspace, genesis=state.ws, project=project, default_env=default_env, files=files)
     branch = checkout.default_branch() or checkout.head_branch()
     pin = pins.Pin(
-        workspace, state.ws, state.seq, state.head, origin="clone", default_branch=branch, projects={folder: project}
-    )
+        workspace, state.ws, state.seq, state.head, origin="clone", default_branch=branch, projects={folder: project},
+        default_envs={folder: default_env or ""},
+    )  # fmt: skip
     ws = Workspace(
         checkout=checkout, env=env, settings=settings, folder=folder, pin=pin, state=state, log=line, place="current"
     )

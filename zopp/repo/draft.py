@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zopp._fast import sha512
-from zopp.errors import ZoppError
 from zopp.keys import agefile, sshsig
 from zopp.policy import apply as policy_apply, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
 from zopp.repo import blocks, git, journal, layout, memory, policycache, userdirs
-from zopp.repo.environment import Environment, open_environment
+from zopp.repo.environment import Environment, accepted, open_environment
 from zopp.repo.signer import Signer, require
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import Entry
@@ -132,7 +131,7 @@ class Draft:
 
     def _manifest(self, scope: str, touched: _Touched) -> None:
         path = layout.manifest_path(scope)
-        newest, digest = self._newest(touched.env, path)
+        newest, digest = self._newest(touched.env)
         data = manifests.build(
             ws=self.state.ws,
             env=scope,
@@ -149,7 +148,7 @@ class Draft:
         self.put(path, data)
         self.put(path + ".sig", sshsig.armor(self.signer.key.public, manifests.NAMESPACE, signature).encode())
 
-    def _newest(self, env: Environment, path: str) -> tuple[int, str | None]:
+    def _newest(self, env: Environment) -> tuple[int, str | None]:
         """Generation and hash of the newest manifest that the next one has to stand above: that of the work tree, of
         HEAD and its parents (after a plain revert HEAD's own is an old one), of what is being merged, and the one
         remembered from the default branch when this is it."""
@@ -162,14 +161,8 @@ class Draft:
         if git.resolve(self.ws.root, "HEAD") is not None:
             revisions += git.parents(self.ws.root, "HEAD")
         for revision in revisions:
-            data = git.show(self.ws.root, revision, path)
-            if data is None or data == env.manifest_bytes:
-                continue
-            try:
-                other = manifests.parse(data)
-            except ZoppError:
-                continue  # never verified, so nothing stands on it
-            if other.generation > best[0]:
+            other = accepted(self.ws, env.scope, revision)
+            if other is not None and other.generation > best[0]:
                 best = (other.generation, other.hash)
         pin = self.ws.pin
         if pin is not None and self.ws.on_default_branch() and pin.manifests.get(env.scope, (0, ""))[0] > best[0]:

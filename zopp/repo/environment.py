@@ -55,6 +55,8 @@ class Environment:
 
 # What the policy no longer wants but what a rekey by a writer mends: reads warn, writes are refused.
 MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})
+# Of brokered-grants §6, what says that a manifest is a writer's own word about this environment.
+_AUTHENTIC = frozenset({1, 2, 3, 4})
 # What a look and a fresh signature by a writer mends.
 MENDED_BY_SIGN = frozenset({"not_writer_now", "signer_disabled", "signer_key", "generation", "policy_lower", "prev"})
 
@@ -67,7 +69,7 @@ def finding(code: str, severity: str, message: str, place: str = "", *, rule: in
 def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str:
     """The environment in statements that people call `name` (None: the default of zopp.toml or ZOPP_ENV)."""
     project = project or ws.env.get("ZOPP_PROJECT") or ws.project
-    name = name or ws.env.get("ZOPP_ENV") or ws.settings.default_env
+    name = name or ws.env.get("ZOPP_ENV") or _default(ws)
     if project not in {p.partition("@")[0] for p in ws.state.projects}:
         raise NotFound(
             f"workspace {ws.state.name} has no project {project}",
@@ -86,6 +88,21 @@ def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str
             f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project)
         )
     return found[0]
+
+
+def _default(ws: Workspace) -> str | None:
+    """The default of zopp.toml, refused where it is another than this clone knows: the file is unsigned, and what was
+    meant for dev would go to prod (A13)."""
+    name = ws.settings.default_env
+    known = None if ws.pin is None else ws.pin.default_envs.get(ws.folder)
+    if known is not None and known != (name or ""):
+        raise IntegrityError(
+            f"the default environment was {known or 'none'} and is now {name or 'none'}",
+            code="default_env.changed",
+            place=f"{ws.folder}/{layout.SETTINGS}" if ws.folder else layout.SETTINGS,
+            hint="say which one with -e ENV, or take the new default with: zopp trust",
+        )
+    return name
 
 
 def people_name(scope: str) -> str:
@@ -120,8 +137,12 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
     env.manifest_bytes = ws.read(path)
     env.signature = ws.read(path + ".sig")
     if env.manifest_bytes is None:
-        if env.signature is not None:
+        if env.signature is not None or (history and _parents(ws, scope, None)):
             env.findings.append(finding("manifest.missing", "error", "the manifest is gone", path))
+        elif ws.pin is not None and scope in ws.pin.manifests:
+            env.findings.append(
+                finding("generation.older", "warn", "the manifest is gone, which this clone has seen", path)
+            )
         return env
     if env.signature is None:
         env.findings.append(finding("manifest.unsigned", "error", "the manifest has no signature", path))
@@ -132,7 +153,7 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
     except ZoppError as exc:
         env.findings.append(finding(exc.code, "error", exc.message, path))
         return env
-    parents = _parents(ws, path, env.manifest_bytes) if history else []
+    parents = _parents(ws, scope, env.manifest_bytes) if history else []
     # `prev` is checked where the one before is at hand; several generations may have passed since the last commit.
     before = [parent for parent in parents if parent.generation == env.manifest.generation - 1]
     previous = next((p for p in before if p.hash == env.manifest.prev), before[0] if before else None)
@@ -175,23 +196,31 @@ def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> Sec
     return found
 
 
-def _parents(ws: Workspace, path: str, here: bytes) -> list[Manifest]:
-    """The manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work tree
-    equal to HEAD is judged against HEAD's own parents."""
-    head = git.show(ws.root, "HEAD", path)
-    if head is None:
+def _parents(ws: Workspace, scope: str, here: bytes | None) -> list[Manifest]:
+    """The accepted manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work
+    tree equal to HEAD is judged against HEAD's own parents."""
+    head = git.show(ws.root, "HEAD", layout.manifest_path(scope))
+    if head is None and (here is not None or git.resolve(ws.root, "HEAD") is None):
         return []
     merging = git.merge_heads(ws.checkout.git_dir)
     revisions = git.parents(ws.root, "HEAD") if head == here and not merging else ["HEAD", *merging]
-    found = []
-    for revision in revisions:
-        data = git.show(ws.root, revision, path)
-        try:
-            if data is not None:
-                found.append(manifests.parse(data))
-        except ZoppError:
-            continue  # a parent that never verified proves nothing about its child
-    return found
+    return [made for revision in revisions if (made := accepted(ws, scope, revision)) is not None]
+
+
+def accepted(ws: Workspace, scope: str, revision: str) -> Manifest | None:
+    """The manifest of `scope` in a commit, if a writer of today signed it there. One that nobody accepts proves nothing
+    about what follows it: else whoever can push would end an environment with a generation of 2^53 (A12)."""
+    path = layout.manifest_path(scope)
+    data = git.show(ws.root, revision, path)
+    signature = None if data is None else git.show(ws.root, revision, path + ".sig")
+    if data is None or signature is None:
+        return None
+    try:
+        manifest, parsed = manifests.parse(data), sshsig.parse(signature.decode("ascii", "replace"))
+    except ZoppError:
+        return None
+    found = manifests.check(manifest, parsed, ws.state, ws=ws.state.ws, env=scope)
+    return None if any(f.severity == "error" and f.rule in _AUTHENTIC for f in found) else manifest
 
 
 def _remembered(ws: Workspace, env: Environment) -> list[Finding]:

@@ -37,6 +37,9 @@ def learn(ws: Workspace, environments: list[Environment]) -> bool:
     if ws.folder not in pin.projects:
         pin.projects[ws.folder] = ws.project
         learned = True
+    if ws.folder not in pin.default_envs:
+        pin.default_envs[ws.folder] = ws.settings.default_env or ""
+        learned = True
     if learned:
         pins.save(userdirs.state(ws.env), ws.checkout, pin)
         ws.place = standing(ws.state, pin)

@@ -23,7 +23,8 @@ TRUST_VARIABLE = "ZOPP_TRUST"
 class Pin:
     """`workspace` and `genesis` (hex) are fixed; `seq` and `head` (hex) are the remembered policy head; `manifests`
     maps an environment to (generation, SHA-256 hex of the manifest's bytes); `projects` maps a folder below the root to
-    the project its zopp.toml named; `default_branch` is where heads are learned."""
+    the project its zopp.toml named, `default_envs` to its default environment ('' = none);
+    `default_branch` is where heads are learned."""
 
     __slots__ = (
         "default_branch",

@@ -110,11 +110,11 @@ def sign(draft: Draft, found: Review) -> list[str]:
     beyond the policy, get a new one. Returns the files that were rekeyed."""
     env, rekeyed = found.env, []
     changed: dict[str, list[str]] = {}
-    touched = draft.touch(env)
     base = baseline(draft.ws, env)
     if base is not env.manifest:
-        touched.files.clear()
-        touched.files.update(base.files if base else {})
+        # Nothing is taken over from a manifest that does not count: no generation, no entry, no `meta`.
+        env = replace(env, manifest=base, manifest_bytes=base.raw if base else None)
+    touched = draft.touch(env)
     for path, key in found.keys.items():
         file = env.files[path]
         assert file.sops is not None

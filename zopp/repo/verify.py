@@ -101,13 +101,19 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     return report
 
 
+def _must_be_latest(ws: Workspace, asked: bool) -> bool:
+    """Whether a state older than what is known fails: on the default branch, and under ZOPP_TRUST on any, since a job's
+    checkout is often detached and whoever set the variable said what is the least."""
+    return asked or ws.on_default_branch() or (ws.pin is not None and ws.pin.origin == "environment")
+
+
 def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
     if ws.place == "unpinned":
         report.unknown = True
         why = "a CI job needs ZOPP_TRUST" if in_ci(ws.env) else "compare it with a colleague, then: zopp trust"
         report.add("unpinned", "unknown", f"this clone is not pinned; its log begins with {ws.state.ws}: {why}")
     elif ws.place in ("older", "beside"):
-        hard = require_latest or ws.on_default_branch()
+        hard = _must_be_latest(ws, require_latest)
         how = "is older than" if ws.place == "older" else "has parted from"
         report.add(
             f"policy.{ws.place}",
@@ -120,7 +126,7 @@ def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
 def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> list[Environment]:
     opened: list[Environment] = []
     owners: dict[str, str] = {}
-    hard = require_latest or ws.on_default_branch()
+    hard = _must_be_latest(ws, require_latest)
     for scope in ws.state.envs:
         env = open_environment(ws, scope, history=True)
         opened.append(env)
@@ -311,8 +317,10 @@ def _blocks(report: Report, ws: Workspace) -> None:
 
 
 def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> None:
-    """Every zopp.toml of the tree must name this workspace; a `.zopp` folder below the root is not read by anyone."""
+    """Every zopp.toml of the tree must name this workspace, and a project of its own; a `.zopp` folder below the root
+    is not read by anyone."""
     listing = git.run(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    projects = {settings.project: place}
     for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
         if "/.zopp/" in "/" + path and not path.startswith(".zopp/"):
             report.add("anchor.nested", "error", "a .zopp folder counts at the git root only", path)
@@ -325,3 +333,6 @@ def _other_anchors(report: Report, root: str, settings: settings_module.Settings
             continue
         if (other.genesis, other.workspace) != (settings.genesis, settings.workspace):
             report.add("anchor.nested", "error", "names another workspace or genesis", path)
+        elif projects.setdefault(other.project, path) != path:
+            where = projects[other.project]
+            report.add("anchor.nested", "error", f"names project {other.project}, as {where} does", path)

@@ -85,6 +85,7 @@ def open_workspace(start: str, env: Mapping[str, str], *, recover: bool = True, 
     place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
     settings = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
     check_anchor(settings, pin, place, folder)
+    check_outer(checkout, settings, place, folder)
     if pin is None and ci_needs_pin and in_ci(env):
         raise Unknown(
             "this clone is not pinned, and a CI job has no memory of its own",
@@ -134,6 +135,14 @@ def check_anchor(settings: Settings, pin: pins.Pin | None, place: str, folder: s
             place=place,
             hint="if you meant to change it: zopp trust --reset",
         )
+    elsewhere = [where for where, project in pin.projects.items() if project == settings.project]
+    if known is None and elsewhere:
+        raise IntegrityError(
+            f"names project {settings.project}, which this clone knows in {describe_project(elsewhere[0])}",
+            code="anchor.nested",
+            place=place,
+            hint=f"see who added it: git log -- {place}; if the project moved: zopp trust --reset",
+        )
     if known is None and pin.projects and settings.project not in pin.projects.values() and pin.origin == "clone":
         outer = [path for path in pin.projects if path == "" or folder.startswith(path + "/")]
         if outer and folder not in pin.projects:
@@ -142,6 +151,29 @@ def check_anchor(settings: Settings, pin: pins.Pin | None, place: str, folder: s
                 code="anchor.nested",
                 place=place,
                 hint="if a colleague added this project, look at `git log -- zopp.toml`, then: zopp trust",
+            )
+
+
+def check_outer(checkout: Checkout, settings: Settings, place: str, folder: str) -> None:
+    """Refuse a zopp.toml below another one that names the same project or another workspace: it would give commands run
+    there other defaults, without any key (A5)."""
+    while folder:
+        folder = folder.rpartition("/")[0]
+        above = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
+        data = files.read_if_there(checkout.root, above)
+        if data is None:
+            continue
+        outer = settings_module.parse(data, place=above, folder=folder)
+        if outer.project == settings.project or (outer.workspace, outer.genesis) != (
+            settings.workspace,
+            settings.genesis,
+        ):
+            raise IntegrityError(
+                f"lies below {above}, which names "
+                + (f"project {outer.project} too" if outer.project == settings.project else "another workspace"),
+                code="anchor.nested",
+                place=place,
+                hint=f"see who added it: git log -- {place}",
             )
 
 

@@ -115,6 +115,34 @@ def test_example_files_are_known_by_name() -> None:
     assert not dotenv.is_example_path(".env.production")
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("A='${B}'", "dollar-brace"),
+        ("A='a\\\\b'", "double-backslash"),
+        ("A='a\\'", "escape-in-single-quotes"),
+        ('A="`x`"', "backtick"),
+        ('A="$(x)"', "command"),
+        ('A="b"#c', "after-quote"),
+        ("A=#c", "hash-in-value"),
+        ("A= # c", "comment-as-value"),
+        ("A=a;b", "shell-special"),
+        ("A=~/x", "shell-special"),
+        ("A=é", "non-ascii-unquoted"),
+        ("A='a\rb'", "carriage-return"),
+        ("A='\0'", "nul"),
+    ],
+)
+def test_auto_refuses_what_was_not_measured_alike(text: str, rule: str) -> None:
+    assert [p.rule for p in dotenv.parse(text.encode()).problems] == [rule]
+
+
+def test_text_that_is_not_utf8_is_a_problem_of_its_line() -> None:
+    parsed = dotenv.parse(b"A=1\nB='\xff'\nC=2\n")
+    assert [(p.line, p.key, p.rule) for p in parsed.problems] == [(2, "B", "not-utf8")]
+    assert [a.name for a in parsed.assignments] == ["A", "C"]
+
+
 # Found by running 40,000 accepted files through python-dotenv 1.2.4, npm dotenv, dotenvx and node 20: node differs.
 @pytest.mark.parametrize(
     ("text", "rule"),

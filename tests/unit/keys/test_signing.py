@@ -298,6 +298,11 @@ class TestSshsig:
         with pytest.raises(IntegrityError):
             sshsig.verify(forged, other.public, NAMESPACE, b"message")
 
+    def test_what_was_signed_for_another_purpose_is_said(self) -> None:
+        with pytest.raises(IntegrityError) as caught:
+            sshsig.verify(self.sign(KEY, b"m", "git"), KEY.public, NAMESPACE, b"m")
+        assert (caught.value.code, caught.value.data) == ("signature_namespace", {"namespace": "git"})
+
     @pytest.mark.parametrize("y", curve.SMALL_ORDER_Y)
     def test_a8_a_small_order_key_never_verifies(self, y: int) -> None:
         """R = the neutral element and S = 0 verify under the neutral key for every message, where nobody looks."""

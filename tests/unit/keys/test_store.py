@@ -95,6 +95,17 @@ class TestStore:
             store.create("laptop")
         assert {path: path.read_bytes() for path in Path(config, "keys").iterdir()} == before
 
+    def test_a_name_that_is_taken_meanwhile_is_not_overwritten(
+        self, store: Store, config: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.create("laptop")
+        monkeypatch.setattr(Store, "_prepare", lambda self, name: None)
+        before = Path(config, "keys", "laptop.ssh").read_bytes()
+        with pytest.raises(UsageError):
+            store.create("laptop")
+        assert Path(config, "keys", "laptop.ssh").read_bytes() == before
+        assert not [name for name in os.listdir(Path(config, "keys")) if name.startswith(".")]
+
     def test_a_dangling_link_is_in_the_way_too(self, store: Store, config: str, tmp_path: Path) -> None:
         store.create("laptop")
         Path(config, "keys", "other.ssh").symlink_to(tmp_path / "elsewhere")

@@ -49,7 +49,11 @@ def test_a14_an_edited_moved_or_missing_block_is_a_fault() -> None:
     assert blocks.sops_config_fault(moved, FILES)
 
 
-@given(st.dictionaries(st.text("abc/._-+()[]{}^$|\\?*", min_size=1, max_size=12), st.just(["age1a"]), max_size=4))
+@given(
+    st.dictionaries(
+        st.text("abc/._-+()[]{}^$|\\?*", min_size=1, max_size=12), st.just(["age1a"]), min_size=1, max_size=4
+    )
+)
 def test_a_pattern_matches_its_path_only(files: dict[str, list[str]]) -> None:
     import re
 

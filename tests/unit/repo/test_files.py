@@ -13,7 +13,8 @@ from zopp.repo import files
 @pytest.mark.parametrize(
     "path",
     [
-        "", "/etc/passwd", "a//b", "./a", "a/../b", "..", "a/.", "a\\b", ".git/config", "a/.GIT/x", ".git./x", "GIT~1/x",
+        "", "/etc/passwd", "a//b", "./a", "a/../b", "..", "a/.", "a\\b", ".git/config", "a/.GIT/x", ".git./x",
+        "GIT~1/x",
         "a\nb", "e\u0301.yaml", "a\x00b", "a/\x7f",
     ],
 )  # fmt: skip
