@@ -300,6 +300,26 @@ def test_a5_a_nested_anchor_is_left_to_the_full_path(shop: Workshop) -> None:
     assert quick.open_quick(str(below), shop.env, None, "development") is None
 
 
+def test_a5_a_project_folder_that_the_pin_does_not_know_is_left_to_the_full_path(shop: Workshop) -> None:
+    pin = json.loads(shop.pin.read_bytes())
+    shop.pin.write_text(json.dumps({**pin, "projects": {"elsewhere": "api"}}))
+    refused(shop)
+
+
+def test_a13_a_changed_default_is_left_to_the_full_path(shop: Workshop) -> None:
+    """Naming the environment is enough for an answer."""
+    toml = shop.repo / "zopp.toml"
+    pin = json.loads(shop.pin.read_bytes())
+    shop.pin.write_text(json.dumps({**pin, "default_envs": {"": "development"}}))
+    assert agree(shop) is not None
+    toml.write_text(toml.read_text().replace('default_env = "development"', 'default_env = "staging"'))
+    refused(shop)
+    assert agree(shop, "staging") is not None
+    assert agree(shop, "development") is not None
+    toml.write_text(toml.read_text().replace('default_env = "staging"\n', ""))
+    refused(shop)
+
+
 def test_an_unpinned_clone_is_left_to_the_full_path(shop: Workshop) -> None:
     shop.pin.unlink()
     refused(shop)
