@@ -52,8 +52,12 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
 
 def constant_time_equal(a: bytes, b: bytes) -> bool:
     """Whether `a` equals `b`, in time that depends on the lengths only."""
-    from _operator import _compare_digest
+    try:
+        from _operator import _compare_digest
+    except ImportError:
+        from hmac import compare_digest
 
+        return compare_digest(a, b)
     return _compare_digest(a, b)
 
 
@@ -73,15 +77,16 @@ def aesgcm(key: bytes) -> "Any":
 def ed25519_verify(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether `signature` (64 bytes) of `message` is by the Ed25519 key `public` (32 bytes). One acceptance rule
     everywhere: OpenSSL's as `cryptography` exposes it (RFC 8032, cofactorless)."""
-    key: Any
     try:
         from cryptography.hazmat.bindings._rust import openssl
 
-        key = openssl.ed25519.from_public_bytes(public)
+        load: Any = openssl.ed25519.from_public_bytes
     except (ImportError, AttributeError):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        key = Ed25519PublicKey.from_public_bytes(public)
+        load = Ed25519PublicKey.from_public_bytes
+    try:
+        key = load(public)
     except ValueError:
         return False
     try:
@@ -139,6 +144,8 @@ def json_parse(text: str) -> "Any":
     except ImportError:
         import json
 
+        if text != text.strip(" \t\n\r"):
+            raise ValueError("not a JSON value") from None
         try:
             return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         except (ValueError, RecursionError):

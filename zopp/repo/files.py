@@ -75,7 +75,7 @@ def _open_parent(root: str, path: str, *, made: "set[str] | None" = None) -> "tu
 
 
 def _open_file(root: str, path: str) -> "tuple[int, int]":
-    """(descriptor, size) of the regular file `path`; errors as in `read`."""
+    """(descriptor, size) of the regular file `path`; errors as in `read`, size included."""
     parent, name = _open_parent(root, path)
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=parent)
@@ -93,16 +93,17 @@ def _open_file(root: str, path: str) -> "tuple[int, int]":
     if (info.st_mode & 0o170000) != 0o100000:
         os.close(fd)
         raise IntegrityError("is no regular file", code="path.link", place=path)
+    if info.st_size > MAX_BYTES:
+        os.close(fd)
+        raise Unknown("is larger than zopp reads (64 MiB)", code="file.too_large", place=path)
     return fd, info.st_size
 
 
 def read(root: str, path: str) -> bytes:
     """The bytes of the regular file `path` below `root`. NotFound `file.missing`; IntegrityError `path.link` if it or
     a folder on the way is a symlink; Unknown if it cannot be read or is larger than MAX_BYTES."""
-    fd, size = _open_file(root, path)
+    fd, _ = _open_file(root, path)
     try:
-        if size > MAX_BYTES:
-            raise Unknown("is larger than zopp reads (64 MiB)", code="file.too_large", place=path)
         parts = []
         while part := os.read(fd, 1 << 20):
             parts.append(part)
@@ -150,6 +151,11 @@ def replace_all(root: str, changes: "Mapping[str, bytes | None]") -> None:
                 batch = []
     _replace_batch(root, batch, folders)
     _sync_folders(root, folders)
+
+
+def replace(root: str, path: str, data: bytes) -> None:
+    """Put `data` at `path`, durable; `replace_all` for one file."""
+    replace_all(root, {path: data})
 
 
 def _replace_batch(root: str, batch: "list[tuple[str, bytes]]", folders: "set[str]") -> None:

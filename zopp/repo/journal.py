@@ -72,15 +72,20 @@ def _decode(data: bytes) -> "dict[str, tuple[str, bytes | None]]":
         raise FormatError("the journal is incomplete", code="journal.torn")
     found: dict[str, tuple[str, bytes | None]] = {}
     at = len(_MAGIC)
+
+    def take(count: int) -> bytes:
+        nonlocal at
+        taken, end = body[at : at + count], body[at + count : at + count + 1]
+        at += count + 1
+        if count < 0 or end != b"\n":
+            raise FormatError("the journal is incomplete", code="journal.torn")
+        return taken
+
     while at < len(body):
-        line_end = body.index(b"\n", at)
-        name_len, before, new_len = body[at:line_end].split(b" ")
-        at = line_end + 1
-        name = body[at : at + int(name_len)].decode()
-        at += int(name_len) + 1
-        length = int(new_len)
-        found[name] = (before.decode(), None if length < 0 else body[at : at + length])
-        at += max(length, 0) + 1
+        name_length, before, length = take(body.index(b"\n", at) - at).split(b" ")
+        name = take(int(name_length)).decode()
+        new = take(max(int(length), 0))
+        found[name] = (before.decode(), None if int(length) < 0 else new)
     return found
 
 

@@ -209,12 +209,22 @@ def _open(start: str, environ: "Mapping[str, str]", project: "str | None", name:
     settings = parse_plain(files.read(checkout.root, place).decode())
     if settings is None or (settings.genesis, settings.workspace) != (pin.genesis, pin.workspace):
         return None
-    known = pin.projects.get(folder)
-    if known != settings.project and not (known is None and (not pin.projects or pin.origin != "clone")):
+    # As `workspace.check_anchor` and `check_outer`, and stricter: a folder that a pin with projects does not know, or a
+    # zopp.toml above this one, is not for here.
+    if pin.projects and pin.projects.get(folder) != settings.project:
         return None
+    above = folder
+    while above:
+        above = above.rpartition("/")[0]
+        if os.path.lexists(os.path.join(checkout.root, above, layout.SETTINGS)):
+            return None
     view = _view(checkout, environ, settings, pin)
     project = project or environ.get("ZOPP_PROJECT") or settings.project
-    name = name or environ.get("ZOPP_ENV") or settings.default_env
+    name = name or environ.get("ZOPP_ENV")
+    if not name:
+        name = settings.default_env
+        if pin.default_envs.get(folder, name or "") != (name or ""):
+            return None  # A13: asked about once
     if view is None or name is None:
         return None
     scope = view.resolve(f"{project}/{name}")
@@ -308,6 +318,8 @@ def _set(
         return None
     if os.path.exists(os.path.join(found.checkout.git_dir, "MERGE_HEAD")):
         return None
+    if not _whole_log(found):
+        return None
     path = found.names_of.get((key,), next(iter(found.scans), ""))
     if not path or any(leaf[:1] == (key,) and leaf != (key,) for leaf in found.names_of):
         return None
@@ -364,6 +376,15 @@ def _set(
     return WRITTEN, found
 
 
+def _whole_log(found: Quick) -> bool:
+    """Whether every line of the log is the one that was verified: who signs says that the repository is sound."""
+    lines_here = files.read(found.checkout.root, layout.POLICY).split(b"\n")
+    view = found.view
+    if lines_here.pop() or len(lines_here) != view.seq + 1:
+        return False
+    return all(_fast.sha256(line).hex() == view.hash_at(seq) for seq, line in enumerate(lines_here))
+
+
 def _timestamp(now: int) -> str:
     from time import gmtime, strftime
 
@@ -372,7 +393,8 @@ def _timestamp(now: int) -> str:
 
 def _follows_history(found: Quick, where: str) -> bool:
     """Whether git's history has nothing against the manifest here, as `environment._parents` and `manifests.check`
-    judge it: for HEAD and its parents alike, which is stricter. False also if git does not answer as expected."""
+    judge it: for HEAD and its parents alike, accepted or not, which is stricter (a poisoned generation, A12, is the
+    full path's to see through). False also if git does not answer as expected."""
     asked = [b"HEAD"] + [b"%s:%s" % (rev, where.encode()) for rev in (b"HEAD", b"HEAD^1", b"HEAD^2")]
     answers = _cat_file(found, asked)
     if answers is None or answers[0] is None:
