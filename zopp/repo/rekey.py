@@ -94,12 +94,11 @@ def follow_policy(
         before = draft.ws.state.readers(scope)
         after = draft.state.readers(scope)
         env = open_environment(draft.ws, scope)
-        if env.manifest is None:
-            continue
+        if env.manifest is None and not env.findings:
+            continue  # no file yet
         # Lost write, or signs with another key since: what stands under that signature has to be signed again.
-        orphaned = draft.state.writers(scope).get(env.manifest.signer) != draft.ws.state.writers(scope).get(
-            env.manifest.signer
-        )
+        signed_by = env.manifest.signer if env.manifest else ""
+        orphaned = draft.state.writers(scope).get(signed_by) != draft.ws.state.writers(scope).get(signed_by)
         lost_anew = draft.state.read_lost_seq(scope) != draft.ws.state.read_lost_seq(scope)
         if before == after and not orphaned and not lost_anew:
             continue
