@@ -39,7 +39,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         pins.forget(state_dir, checkout)
         ctx.note("the pin is gone; look at the fingerprint and pin again with: zopp trust")
         return 0
-    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False)
+    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False, new_project=True)
     state = ws.state
     text = pins.format_trust(state.name, state.ws, state.seq, state.head)
     if args.show:
