@@ -79,7 +79,7 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
         if state.name != settings.workspace:
             raise IntegrityError(f"is that of {state.name}, not {settings.workspace}", code="anchor.changed")
     except ZoppError as exc:
-        exc.place = exc.place or layout.POLICY
+        exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
         report.add_error(exc)
         return report
     report.statements = state.seq + 1
