@@ -281,7 +281,12 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
     names = ("text", "eol", "ident", "filter", "working-tree-encoding")
     done = git.run(ws.root, "check-attr", "-z", "--stdin", *names, data="\0".join(managed).encode() + b"\0")
     fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+    plain: set[str] = set()
     for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        if name == "text" and value == "unset":
+            plain.add(path)
+        elif name == "eol" and path in plain:
+            continue  # git looks at it only where `text` is not unset
         if value not in ("unset", "unspecified") or (name == "text" and value != "unset"):
             report.add("git.attributes", "error", f"git attribute {name} is {value}: git may change signed bytes", path)
 
