@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError
@@ -16,6 +15,10 @@ from zopp.sopsfile.sealing import SealingWalk, fresh, piece, stored_tree
 from zopp.sopsfile.selectors import DEFAULT_SELECTOR, Selector
 from zopp.sopsfile.stores import json_write, yaml_write
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Tree, same
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def encrypt(

@@ -181,7 +181,8 @@ def style(text: str) -> str:
         single = True
     if ": " in text or " #" in text or text[-1] == ":":
         single = True
-    for char in text:
+    # The loop is for what ASCII text that prints cannot hold.
+    for char in () if text.isascii() and text.isprintable() else text:
         code = ord(char)
         if code < 0x20 or code in (0x7F, 0x85, 0xFEFF) or 0x80 <= code < 0xA0 or code > 0xFFFD:
             return "double"
