@@ -16,7 +16,7 @@ from zopp.cli.policychange import apply, conclude, effect_lines
 from zopp.errors import UsageError
 from zopp.policy import decisions, manifest as manifests, names
 from zopp.repo import layout, settings as settings_module
-from zopp.repo.environment import people_name, scope_of
+from zopp.repo.environment import open_environment, people_name, require_changeable, scope_of
 from zopp.repo.signer import require
 
 EXAMPLES = epilog(
@@ -59,7 +59,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             ctx.note(f"{people_name(scope)} is {action}ed already; nothing written")
             return 0
         if action == "archive":
-            paths = list(_listed(draft.ws.read(layout.manifest_path(scope))))
+            opened = open_environment(draft.ws, scope, history=True)
+            # What a forged manifest lists is not the environment's to remove.
+            require_changeable(opened, on_old_base=args.on_old_base, rekeying=True)
+            paths = list(opened.files)
             for path in (layout.manifest_path(scope), layout.manifest_path(scope) + ".sig", *paths):
                 draft.put(path, None)
             question = (

@@ -130,6 +130,7 @@ def _rebase(ctx: Context, args: argparse.Namespace) -> int:
             ctx.warn(line)
         draft.put(layout.POLICY, ws.log)
         if not args.dry_run:
+            rebase.forget_own(ws, ours, done)
             draft.commit(args.message)
     if ctx.as_json:
         ctx.data(

@@ -69,7 +69,20 @@ def sops_config_fault(text: str | None, files: Mapping[str, Iterable[str]]) -> s
         wanted = update_sops_config(text, files)
     except FormatError as exc:
         return exc.message
-    return None if wanted == text else "zopp's block was edited, moved or is out of date"
+    if wanted != text:
+        return "zopp's block was edited, moved or is out of date"
+    import yaml
+
+    # The text may stand where it belongs and still not be what sops reads: in a second document, for example.
+    try:
+        (document,) = yaml.load_all(text, Loader=yaml.SafeLoader)
+        rules = document["creation_rules"]
+        first = [(rule["path_regex"], rule["age"]) for rule in rules[: len(files)]]
+        plain = all(set(rule) == {"path_regex", "age"} for rule in rules[: len(files)])
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        return "stock sops would not find zopp's rules first in it"
+    meant = [(_regex(path), ",".join(recipients)) for path, recipients in sorted(files.items())]
+    return None if plain and first == meant else "stock sops would not find zopp's rules first in it"
 
 
 def update_attributes(text: str | None, paths: Iterable[str]) -> str:

@@ -79,7 +79,7 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
         if state.name != settings.workspace:
             raise IntegrityError(f"is that of {state.name}, not {settings.workspace}", code="anchor.changed")
     except ZoppError as exc:
-        exc.place = exc.place or layout.POLICY
+        exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
         report.add_error(exc)
         return report
     report.statements = state.seq + 1
@@ -281,7 +281,12 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
     names = ("text", "eol", "ident", "filter", "working-tree-encoding")
     done = git.run(ws.root, "check-attr", "-z", "--stdin", *names, data="\0".join(managed).encode() + b"\0")
     fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+    plain: set[str] = set()
     for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        if name == "text" and value == "unset":
+            plain.add(path)
+        elif name == "eol" and path in plain:
+            continue  # git looks at it only where `text` is not unset
         if value not in ("unset", "unspecified") or (name == "text" and value != "unset"):
             report.add("git.attributes", "error", f"git attribute {name} is {value}: git may change signed bytes", path)
 
