@@ -50,11 +50,10 @@ def test_plain_forms_are_taken(forms: None, argv: str, project: str | None, env:
     "argv",
     [
         "", "get", "get A B", "get A -e", "get A -e -p", "get A -e x -e y", "get A --json", "get -q A",
-        "get A --env=dev", "get A -edev", "get -- A", "get A -- b", "get --help", "run", "run --", "run true", "run x -- true", "list A",
-        "list --json", "set", "set A B", "set A=b", "set A.b", 'set a"b', "set LD_PRELOAD", "set PATH", "set sops",
-        "set 1A",
-        "set A -m message", "set A --strip", "set A --note x", "unset A", "secret get A", "-C . get A", "--debug get A",
-        "set ZOPP_X", "set sops_a", "set -- A",
+        "get A --env=dev", "get A -edev", "get -- A", "get A -- b", "get --help", "run", "run --", "run true",
+        "run x -- true", "list A", "list --json", "set", "set A B", "set A=b", "set A.b", 'set a"b', "set LD_PRELOAD",
+        "set PATH", "set sops", "set 1A", "set A -m message", "set A --strip", "set A --note x", "unset A",
+        "secret get A", "-C . get A", "--debug get A", "set ZOPP_X", "set sops_a", "set -- A",
     ],
 )  # fmt: skip
 def test_everything_else_is_left_to_the_full_path(forms: None, argv: str) -> None:
