@@ -165,11 +165,11 @@ def is_plain(text: str) -> bool:
 
 def style(text: str) -> str:
     """`plain`, `double` or `single`, as sops' emitter chooses for a text without line breaks."""
-    if text and text[0] in _SAFE_FIRST and not text.strip(_SAFE_REST):
-        return "double" if text in _WORDS or text in _OLD_BOOL else "plain"
     if text[:20] == "ENC[AES256_GCM,data:" and text[-1] == "]" and text.isascii() and " " not in text:
         # By far the most frequent text: base64 and `,:=[]`, which are plain behind a letter.
         return "plain" if text.isprintable() else "double"
+    if text and text[0] in _SAFE_FIRST and not text.strip(_SAFE_REST):
+        return "double" if text in _WORDS or text in _OLD_BOOL else "plain"
     if text in _WORDS or text in _OLD_BOOL or _base60(text) or _resolves(text):
         return "double"
     if text == "<<":

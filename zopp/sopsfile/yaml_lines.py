@@ -40,6 +40,15 @@ def scan(text: str, fmt: str) -> "Scan | None":
     return None if leaves is None else Scan(text, fmt, leaves, metadata, [block])
 
 
+class _NoMarks(Marks):
+    """For a text in which nothing is selected."""
+
+    __slots__ = ()
+
+    def __call__(self, key: str) -> bool:
+        return False
+
+
 def plain(text: str) -> "Mapping | None":
     """The one document of a plain YAML text that is laid out as above and holds nothing of sops; None: ask the full
     parser, which reads the same (a property test)."""
@@ -49,7 +58,7 @@ def plain(text: str) -> "Mapping | None":
     if len(lines) > _MAX_PLAIN:
         return None
     try:
-        leaves = _Body(Marks(DEFAULT_SELECTOR)).read(lines)
+        leaves = _Body(_NoMarks(DEFAULT_SELECTOR)).read(lines)
     except FormatError:
         return None
     if not leaves or all(leaf[0] & COMMENT for leaf in leaves):
@@ -130,11 +139,9 @@ class _Body:
             at = position
             position += len(line) + 1
             head, _, rest = line.partition(": ")
-            # The shape of nearly every line: a key of the mapping that is open, and one encrypted value.
+            # The shape of nearly every line: a key of the mapping that is open, and a value.
             if (
-                rest[:15] == "ENC[AES256_GCM,"
-                and rest[-1] == "]"
-                and " " not in rest
+                rest
                 and head[:fast] == pad
                 and (key := head[fast:]).isidentifier()
                 and key not in top.seen
@@ -144,11 +151,22 @@ class _Body:
                 and self.pending is None
                 and top.index < 0
             ):
-                top.seen.add(key)
-                hit = top.hit or marks(key)
-                start = at + len(head) + 2
-                leaves.append((kinds[hit], (*top.path, key), f"{top.aad}{key}:", rest, start, position - 1, number, 0))
-                continue
+                if rest[:15] != "ENC[AES256_GCM,":
+                    found = scalar(rest)
+                    if found is _MISS:
+                        return None
+                elif rest[-1] == "]" and " " not in rest:
+                    found = rest
+                else:
+                    found = _MISS  # a comment behind it
+                if found is not _MISS:
+                    top.seen.add(key)
+                    hit = top.hit or marks(key)
+                    start = at + len(head) + 2
+                    leaves.append(
+                        (kinds[hit], (*top.path, key), f"{top.aad}{key}:", found, start, position - 1, number, 0)
+                    )
+                    continue
             if not line:
                 continue
             body = line.lstrip(" ")
