@@ -170,7 +170,6 @@ def test_indented_comments_are_said_once_since_node_garbles_the_next_name(line: 
 class TestAgainstNode:
     """node --env-file is another of the eight: what is exported must come back from it. The slow tier needs node: its
     absence fails."""
-    named need: its absence fails."""
 
     def test_node_reads_the_sample_environment_alike(self, tmp_path: Path) -> None:
         node = shutil.which("node")
