@@ -312,6 +312,18 @@ def test_s33_two_workspaces(team: Team, tmp_path_factory: pytest.TempPathFactory
     assert team.ci.get("BASE") == "base-dev"
 
 
+@pytest.mark.parametrize("typed", ["bob@example.org", "Bob@Example.ORG", "BOB@EXAMPLE.ORG"])
+def test_s35_any_spelling_of_an_address_is_one_user(team: Team, typed: str) -> None:
+    """In grant, access, offboard; the repository holds a handle and a keyed tag, never the address."""
+    team.alice.ok("grant", typed, "read", "api/dev")
+    team.sync()
+    assert may(team.bob, "dev") == (True, False)
+    assert team.alice.ok("access", typed, "api/dev").out.startswith("bob has read")
+    assert "bob would lose" in team.alice.ok("offboard", typed, "--dry-run").err
+    assert b"bob@example.org" not in b"".join(team.alice.tree().values()).lower()
+    refused(team.alice.zopp("grant", "nobody@example.org", "read", "api/dev"), 1)
+
+
 def test_s36_no_ghosts(team: Team) -> None:
     alice = team.alice
     team.grant("bob", "write", "api/staging")

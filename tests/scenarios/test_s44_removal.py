@@ -192,6 +192,24 @@ def test_s50_plain_words(team: Team) -> None:
     assert {row["subject"] for row in rows} == {"alice"}
 
 
+def test_s51_a_dev_reader_opens_dev_only(team: Team) -> None:
+    """With the repository and all his keys, and no tool of ours."""
+    team.grant("bob", "read", "api/dev")
+    opened = {env: opens(team.bob, team.bob.read(f"secrets/{env}.yaml")) for env in ("dev", "staging", "prod")}
+    assert opened == {"dev": True, "staging": False, "prod": False}
+
+
+def test_s56_keys_and_roles_come_from_signed_statements_only(team: Team) -> None:
+    """The part that needs no server: whatever else is written beside the log names no recipient."""
+    alice = team.alice
+    alice.ok("verify")
+    before = alice.recipient
+    alice.replace(".sops.yaml", before, team.carol.recipient)
+    refused(alice.zopp("verify"), 1, words=[".sops.yaml"])
+    alice.set("K", "x")
+    assert not opens(team.carol, alice.read("secrets/dev.yaml"))
+
+
 def test_s54_a_readers_edit_is_refused_everywhere(team: Team) -> None:
     """Bob holds the data key and makes a file with a valid MAC, signed by himself or left unsigned."""
     team.grant("bob", "read", "api/dev")

@@ -48,6 +48,15 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if args.dry_run:
             return 1
         if args.only is not None or args.unchanged:
+            weaker = [difference.path for difference in found.differences if difference.selector]
+            if weaker:
+                # No key differs, and the next value may lie in the clear: --only and --unchanged do not speak of that.
+                raise IntegrityError(
+                    "the selector, which says what is encrypted, was changed; nothing is signed",
+                    code="sign.selector",
+                    place=weaker[0],
+                    hint="look at it with `zopp sign --dry-run`, and sign it on a terminal with: zopp sign",
+                )
             surplus = [key for key in keys if key not in (args.only or [])]
             if surplus:
                 raise IntegrityError(
