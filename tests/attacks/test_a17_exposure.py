@@ -203,7 +203,7 @@ def test_a17_who_omits_himself_is_listed_all_the_same(team: Team) -> None:
 # --- A18: keyless verify is red until rotated
 
 
-def _red_until_rekeyed(team: Team, *, old: bytes | None = None) -> None:
+def _red_until_rekeyed(team: Team) -> None:
     alice = team.alice
     alice.commit("removal")
     alice.push()
@@ -254,7 +254,8 @@ def test_a18_a_removal_that_did_not_rotate(team: Team, loss: str) -> None:
     readers = set(state.readers("api/dev").values())
     assert team.bob.recipient not in readers
     for env in ("dev", "staging", "prod"):
-        if team.bob.recipient not in alice.manifest(env).groups[0]:
+        bobs = team.bob.recipient in alice.manifest(env).groups[0]
+        if not bobs or team.bob.recipient in state.readers(f"api/{env}").values():
             continue
         key, path = data_key(alice, env), f"secrets/{env}.yaml"
         body = sops_of(alice, env)
@@ -274,11 +275,11 @@ def test_a18_adopted_files_start_unknown(team: Team, sops: Path) -> None:
     alice = team.alice
     alice.ok("env", "add", "old")
     alice.share()
-    made = stock(sops, alice, "encrypt", "--age", alice.recipient, "--input-type", "yaml", "--output-type", "yaml",
+    made = stock(sops, alice, "--config", "/dev/null", "encrypt", "--age", alice.recipient, "--input-type", "yaml", "--output-type", "yaml",
                  "/dev/stdin", stdin=b"LEGACY: hello\n")  # fmt: skip
     alice.write("secrets/old.yaml", made.stdout)
     alice.commit("legacy")
-    refused(alice.zopp("verify"), 1, words=["secrets/old.yaml"])
+    refused(alice.zopp("verify"), 1, words=["api/old"])
     refused(alice.zopp("set", "K", "-e", "old", stdin="v"), 1)
     before = data_key(alice, "old")
     alice.ok("sign", "-e", "old", "--only", "LEGACY")
@@ -293,13 +294,8 @@ def test_a18_a_claimed_rotation(team: Team, committed: bool) -> None:
     team.grant("bob", "write", "api/dev")
     bob, alice = team.bob, team.alice
     path = "secrets/dev.yaml"
-    data = bob.read(path).replace(b"lastmodified", b"lastmodified")
-    entry = bob.manifest("dev").files[path]
-    fake = FileEntry(
-        sha512(data).hex(), manifests.commitment(b"x" * 32, bob.state().ws, "api/dev", path), 1, "bob-laptop"
-    )
-    assert fake.kc != entry.kc
-    claimed = FileEntry(fake.sha512, fake.kc, bob.state().seq, "bob-laptop")
+    kc = manifests.commitment(b"x" * 32, bob.state().ws, "api/dev", path)
+    claimed = FileEntry(sha512(bob.read(path)).hex(), kc, bob.state().seq, "bob-laptop")
     bob.sign_manifest("dev", files={path: claimed})
     if committed:
         bob.share()
@@ -423,12 +419,7 @@ def test_a20_no_second_identity_for_an_admin(team: Team) -> None:
 def test_a26_no_key_variable_reaches_the_child(team: Team) -> None:
     alice = team.alice
     planted = {name: f"canary-{name}" for name in KEY_VARIABLES}
-    own = {
-        "ZOPP_AGE_KEY_FILE": str(alice.age_file),
-        "ZOPP_SIGNING_KEY": "",
-        "ZOPP_AGE_KEY": "",
-        "ZOPP_SIGNING_KEY_FILE": "",
-    }
+    own = {"ZOPP_AGE_KEY_FILE": str(alice.age_file), "ZOPP_AGE_KEY": ""}
     for argv in (("run", "--", "env"), ("run", "--prefix", "", "--", "env"), ("run", "--shell", "env")):
         done = alice.child(*argv, env={**planted, **own})
         assert done.returncode == 0, done.stderr
@@ -479,7 +470,7 @@ def _planted(team: Team, name: str) -> User:
     return team.alice
 
 
-@pytest.mark.parametrize("name", [*CODE[:10], "LD.PRELOAD", "BASH.ENV", "NODE.OPTIONS", "GIT.CONFIG.COUNT"])
+@pytest.mark.parametrize("name", [*CODE[:10], "LD.PRELOAD", "BASH.ENV", "NODE.OPTIONS", "GIT.DIR"])
 def test_a27_child_not_started(team: Team, name: str) -> None:
     alice = _planted(team, name)
     flat = name.replace(".", "_")
@@ -512,9 +503,7 @@ def test_a30_stock_sops(team: Team, sops: Path, command: str) -> None:
     alice = team.alice
     outsider = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
     if command == "updatekeys":
-        alice.replace(".sops.yaml", f"age: '{alice.recipient},", f"age: '{outsider},{alice.recipient},") if (
-            f"age: '{alice.recipient}," in alice.read(".sops.yaml").decode()
-        ) else alice.replace(".sops.yaml", f",{alice.recipient}'", f",{outsider},{alice.recipient}'")
+        alice.write(".sops.yaml", alice.read(".sops.yaml").replace(b"age: '", f"age: '{outsider},".encode()))
         done = stock(sops, alice, "updatekeys", "-y", "secrets/dev.yaml")
     elif command == "set":
         done = stock(sops, alice, "set", "secrets/dev.yaml", '["BASE"]', '"by stock"')

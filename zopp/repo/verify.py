@@ -180,10 +180,12 @@ def _detail(ws: Workspace, env: Environment, path: str) -> str:
 
 
 def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
-    """Rule 10, last half, for a change that is not committed yet: one ENC text in common with HEAD's version proves the
-    same data key, so a changed commitment is a lie; and an unchanged one with another origin is too."""
+    """Rule 10, last half, against HEAD or, for what is committed, its first parent: one ENC text in common with that
+    version proves the same data key, so a changed commitment is a lie; and an unchanged one with another origin is."""
     assert env.manifest is not None
-    previous = git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
+    at, previous = "HEAD", git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
+    if previous == env.manifest_bytes:
+        at, previous = "HEAD^", git.show(ws.root, "HEAD^", layout.manifest_path(env.scope))
     if previous is None or previous == env.manifest_bytes:
         return
     try:
@@ -199,7 +201,7 @@ def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
             suspects.append(path)
         elif (then.dk_seq, then.dk_by) != (now.dk_seq, now.dk_by):
             report.add("not_rotated", "error", "claims a newer data key, but its commitment is the same", path)
-    specs = {f"HEAD:{path}": path for path in suspects}
+    specs = {f"{at}:{path}": path for path in suspects}
     for spec, old in git.blobs(ws.root, specs):
         path = specs[spec]
         if sha512(old).hex() != before[path].sha512:
