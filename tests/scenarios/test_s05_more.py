@@ -54,7 +54,7 @@ def test_s5_a_name_that_is_code_comes_in_by_no_file(team: Team) -> None:
     alice.set("BASH_ENX", "touch ran")
     alice.ok("run", "-e", "dev", "--", "true")
     editor = alice.home / "editor"
-    editor.write_text("#!/bin/sh\nsed -i s/BASH_ENX/BASH_ENV/ \"$1\"\n")
+    editor.write_text('#!/bin/sh\nsed -i s/BASH_ENX/BASH_ENV/ "$1"\n')
     editor.chmod(0o755)
     done = alice.zopp("edit", "-e", "dev", env={"EDITOR": str(editor)})
     refused(done, 1, words=["BASH_ENV"])
@@ -114,8 +114,8 @@ def test_s7_nothing_tries_to_connect(team: Team, tmp_path: Path) -> None:
     )  # fmt: skip
     assert b"a socket was made" in probe.stderr  # the block works
     for argv in (
-        ("get", "BASE", "-e", "dev"), ("list", "-e", "dev"), ("run", "-e", "dev", "--", "true"), ("export", "-e", "dev"),
-        ("set", "K", "-e", "dev"), ("import", "-", "-e", "dev"), ("access",), ("whoknows", "api/dev"), ("exposure",),
+        ("get", "BASE", "-e", "dev"), ("list", "-e", "dev"), ("run", "-e", "dev", "--", "true"),
+        ("export", "-e", "dev"), ("set", "K", "-e", "dev"), ("import", "-", "-e", "dev"), ("access",), ("whoknows", "api/dev"), ("exposure",),
         ("grant", "bob", "read", "api/dev"), ("rekey", "--all", "api/dev"), ("verify",), ("doctor",), ("policy", "log"),
     ):  # fmt: skip
         done = alice.child(*argv, stdin=b"K=v\n", env=env)
@@ -129,7 +129,8 @@ def test_s7_nothing_tries_to_connect(team: Team, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        ("set", "K", "-e", "dev"), ("set", "BASE", "-e", "dev", "--type", "str"), ("unset", "BASE", "-e", "dev", "--yes"),
+        ("set", "K", "-e", "dev"), ("set", "BASE", "-e", "dev", "--type", "str"),
+        ("unset", "BASE", "-e", "dev", "--yes"),
         ("import", "-", "-e", "dev"), ("import", "-", "-e", "dev", "--dry-run"), ("edit", "-e", "dev"),
         ("export", "-e", "dev"), ("export", "-e", "dev", "-o", "out", "--force"), ("sign", "-e", "dev"),
         ("sign", "-e", "dev", "--dry-run"), ("rekey",), ("rekey", "--all", "api"), ("grant", "bob", "read", "api"),

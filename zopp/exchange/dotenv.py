@@ -140,8 +140,8 @@ class _File:
         if text.startswith("\ufeff"):
             text = text[1:]
             self.warnings.append(Finding(line=1, key="", rule="byte-order-mark"))
-        # Line ends are the file's only if all of them are alike: in a mixed file a CR belongs to a value, and a value is
-        # refused by name rather than altered.
+        # Line ends are the file's only if all of them are alike: in a mixed file a CR belongs to a value, and a value
+        # is refused by name rather than altered.
         if "\r\n" in text and text.count("\r\n") == text.count("\n"):
             self.warnings.append(Finding(line=text.count("\n", 0, text.index("\r\n")) + 1, key="", rule="crlf"))
             text = text.replace("\r\n", "\n")
