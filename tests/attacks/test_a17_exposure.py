@@ -275,10 +275,10 @@ def test_a18_adopted_files_start_unknown(team: Team, sops: Path) -> None:
     alice = team.alice
     alice.ok("env", "add", "old")
     alice.share()
-    plain = ("--input-type", "yaml", "--output-type", "yaml", "/dev/stdin")
+    flags = ("--age", alice.recipient, "--input-type", "yaml", "--output-type", "yaml")
     made = stock(
-        sops, alice, "--config", "/dev/null", "encrypt", "--age", alice.recipient, *plain, stdin=b"LEGACY: hello\n"
-    )
+        sops, alice, "--config", "/dev/null", "encrypt", *flags, "/dev/stdin", stdin=b"LEGACY: hello\n"
+    )  # fmt: skip
     alice.write("secrets/old.yaml", made.stdout)
     alice.commit("legacy")
     refused(alice.zopp("verify"), 1, words=["api/old"])

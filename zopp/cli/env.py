@@ -12,7 +12,7 @@ import os
 
 from zopp.cli.context import Context, table
 from zopp.cli.parser import Parser, add_change, epilog
-from zopp.cli.policychange import apply, conclude, effect_lines
+from zopp.cli.policychange import apply, conclude, effect_lines, nothing
 from zopp.errors import UsageError
 from zopp.policy import decisions, manifest as manifests, names
 from zopp.repo import layout, settings as settings_module
@@ -56,8 +56,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         scope = scope_of(draft.ws, args.name, args.project)
         require(draft.state, draft.signer.principal, f"env.{action}", scope)
         if action != "archive" and draft.state.envs[scope].protected == (action == "protect"):
-            ctx.note(f"{people_name(scope)} is {action}ed already; nothing written")
-            return 0
+            return nothing(ctx, f"{people_name(scope)} is {action}ed already")
         if action == "archive":
             opened = open_environment(draft.ws, scope, history=True)
             # What a forged manifest lists is not the environment's to remove.

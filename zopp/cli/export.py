@@ -27,7 +27,7 @@ FORMATS = {"dotenv": "env"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of `zopp export`."""
     parser.add_argument(
-        "-f", "--format", default="env", choices=(*exporters.FORMATS, "dotenv", "example"), help="default: env"
+        "-f", "--format", choices=(*exporters.FORMATS, "dotenv", "example"), help="default: env; with --json: json"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write FILE instead of standard output")
     parser.add_argument("--reveal", action="store_true", help="print to a terminal")
@@ -37,7 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
-    form = FORMATS.get(args.format, args.format)
+    asked = args.format or ("json" if ctx.as_json and args.output is None else "env")
+    form = FORMATS.get(asked, asked)
     if args.output is None and sys.stdout.isatty() and not args.reveal and form != "example":
         raise UsageError("this would print secrets on a terminal", code="terminal", hint="say --reveal, or -o FILE")
     ws, env = open_for_reading(ctx, args)
@@ -69,4 +70,6 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         raise UsageError("is a symlink", code="path.link", place=args.output)
     files.replace_private(target, data)
     ctx.note(f"wrote {args.output} (0600)")
+    if ctx.as_json:
+        ctx.data({"file": args.output, "format": form})
     return 0

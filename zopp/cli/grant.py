@@ -7,7 +7,7 @@ import argparse
 
 from zopp.cli.context import Context
 from zopp.cli.parser import add_change, epilog
-from zopp.cli.policychange import apply
+from zopp.cli.policychange import apply, nothing
 from zopp.errors import UsageError
 from zopp.policy import decisions
 from zopp.policy.roles import Role
@@ -44,15 +44,13 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                     "the auditor flag is the workspace's", hint=f"zopp grant {args.subject} auditor {state.name}"
                 )
             if subject in state.auditors:
-                ctx.note(f"{subject.name} is an auditor already; nothing written")
-                return 0
+                return nothing(ctx, f"{subject.name} is an auditor already")
             require(draft.state, draft.signer.principal, "flag.set", scope.name)
             return apply(ctx, args, draft, [("flag.set", {"flag": "auditor", "subject": subject.json()})])
         require(draft.state, draft.signer.principal, "binding.set", str(scope))
         role = Role.parse(args.role)
         if any(s == subject and w == scope and r == role for s, w, r in state.bindings):
-            ctx.note(f"{subject.name} has {role} on {subjects.shown(scope)} already; nothing written")
-            return 0
+            return nothing(ctx, f"{subject.name} has {role} on {subjects.shown(scope)} already")
         draft.statement("binding.set", {"role": args.role, "scope": scope.json(), "subject": subject.json()})
         if not decisions.effect(state, draft.state):
             _explain_nothing(ctx, draft, subject.name, str(scope), role)

@@ -4,7 +4,7 @@ import argparse
 
 from zopp.cli.context import Context, table
 from zopp.cli.parser import Parser, add_change, epilog
-from zopp.cli.policychange import apply
+from zopp.cli.policychange import apply, nothing
 from zopp.errors import NotFound
 from zopp.repo import subjects
 from zopp.repo.draft import Draft
@@ -46,8 +46,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         member = subjects.subject(draft.state, args.member)
         inside = member.name in draft.state.groups[group]
         if inside == (action == "add"):
-            ctx.note(f"{member.name} is {'' if inside else 'not '}in {args.group} already; nothing written")
-            return 0
+            return nothing(ctx, f"{member.name} is {'' if inside else 'not '}in {args.group} already")
         bound = [str(scope) for who, scope, _ in draft.state.bindings if who.name == group]
         for scope in bound or [draft.state.name]:
             require(draft.state, draft.signer.principal, "binding.set", scope)
@@ -66,9 +65,11 @@ def _known(draft: Draft, typed: str) -> str:
 
 def _list(ctx: Context, args: argparse.Namespace) -> int:
     state = ctx.workspace().state
-    rows = {name: sorted(members) for name, members in state.groups.items() if args.group in (None, name)}
+    # `devs@2` in statements is `devs` to people.
+    groups = {name.partition("@")[0]: sorted(members) for name, members in state.groups.items()}
+    rows = {name: members for name, members in groups.items() if args.group in (None, name)}
     if args.group is not None and not rows:
-        raise NotFound(f"there is no group {args.group}", code="group.unknown", candidates=list(state.groups))
+        raise NotFound(f"there is no group {args.group}", code="group.unknown", candidates=list(groups))
     if ctx.as_json:
         ctx.data(rows)
     else:

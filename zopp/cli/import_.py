@@ -97,7 +97,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     counts = f"{len(plan.writes)} imported, {len(assignments) - len(plan.writes)} unchanged or left out"
     if ctx.as_json:
         ctx.data({"environment": source.env, "plan": plan.as_json(), "changed": edited.changed, "commit": commit})
-    ctx.note(f"{source.env}: {counts} ({len(draft.state.readers(env.scope))} readers)")
+    readers = len(draft.state.readers(env.scope))
+    ctx.note(f"{source.env}: {counts} ({readers} reader{'s' * (readers != 1)})")
     if plan.writes and args.source != "-":
         ctx.note(
             f"these values lay in plaintext in {locator}: delete the file (it may stay on the disk and in git's "

@@ -7,7 +7,7 @@ import argparse
 
 from zopp.cli.context import Context
 from zopp.cli.parser import add_change, epilog
-from zopp.cli.policychange import conclude
+from zopp.cli.policychange import conclude, nothing
 from zopp.errors import NotFound, UsageError
 from zopp.policy.names import Subject
 from zopp.policy.state import State
@@ -52,8 +52,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             plan.append(("user.disable", {"user": subject.name}))
             lines.append(f"user {subject.name}")
         if not plan:
-            ctx.note(f"{subject.name} has nothing left; nothing written")
-            return 0
+            return nothing(ctx, f"{subject.name} has nothing left")
         ctx.note(f"{subject.name} {'would lose' if args.dry_run else 'loses'}:")
         for line in lines:
             ctx.note(f"  {line}")

@@ -96,8 +96,12 @@ def _log(ctx: Context, args: argparse.Namespace) -> int:
 def _signers(ctx: Context, args: argparse.Namespace) -> int:
     ws = ctx.workspace()
     scope = scope_of(ws, args.env, args.project)
-    for name, public in ws.state.writers(scope).items():
-        ctx.out(f'{name} namespaces="{manifests.NAMESPACE}" {signing.public_line(public)}')
+    keys = {name: signing.public_line(public) for name, public in ws.state.writers(scope).items()}
+    if ctx.as_json:
+        ctx.data({"namespace": manifests.NAMESPACE, "signers": keys})
+        return 0
+    for name, public in keys.items():
+        ctx.out(f'{name} namespaces="{manifests.NAMESPACE}" {public}')
     path = layout.manifest_path(scope)
     ctx.note(f"check with: ssh-keygen -Y verify -f ALLOWED -I SIGNER -n {manifests.NAMESPACE} -s {path}.sig < {path}")
     return 0
@@ -130,6 +134,7 @@ def _rebase(ctx: Context, args: argparse.Namespace) -> int:
             ctx.warn(line)
         draft.put(layout.POLICY, ws.log)
         if not args.dry_run:
+            rebase.forget_own(ws, ours, done)
             draft.commit(args.message)
     if ctx.as_json:
         ctx.data(

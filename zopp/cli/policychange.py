@@ -23,6 +23,16 @@ def apply(ctx: Context, args: argparse.Namespace, draft: Draft, statements: Iter
     return conclude(ctx, args, draft)
 
 
+def nothing(ctx: Context, text: str) -> int:
+    """The answer of a command that had nothing to do."""
+    ctx.note(f"{text}; nothing written")
+    if ctx.as_json:
+        ctx.data(
+            {"statements": [], "effect": [], "rekeyed": {}, "exposed": [], "open": {}, "dry_run": False, "commit": None}
+        )
+    return 0
+
+
 def conclude(ctx: Context, args: argparse.Namespace, draft: Draft, *, extra: Mapping[str, Any] | None = None) -> int:
     """The second half of `apply`, for commands that drafted by themselves."""
     before = draft.ws.state

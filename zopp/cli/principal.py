@@ -17,7 +17,7 @@ import sys
 from zopp.cli.context import Context, table
 from zopp.cli.init import slug
 from zopp.cli.parser import add_change, epilog
-from zopp.cli.policychange import apply, conclude
+from zopp.cli.policychange import apply, conclude, nothing
 from zopp.errors import NotFound, UsageError
 from zopp.keys import agefile
 from zopp.keys.store import Store
@@ -245,6 +245,8 @@ def _current(ctx: Context, args: argparse.Namespace) -> int:
 def _use(ctx: Context, args: argparse.Namespace) -> int:
     Store(userdirs.config(ctx.env)).use(args.name)
     ctx.note(f"key in use: {args.name}")
+    if ctx.as_json:
+        ctx.data({"key": args.name})
     return 0
 
 
@@ -282,8 +284,7 @@ def _switch(ctx: Context, args: argparse.Namespace) -> int:
         if not (own and args.action == "disable"):
             require(draft.state, draft.signer.principal, f"principal.{args.action}", draft.state.name)
         if draft.state.principals[name].enabled == (args.action == "enable"):
-            ctx.note(f"{name} is {args.action}d already; nothing written")
-            return 0
+            return nothing(ctx, f"{name} is {args.action}d already")
         data = {"principal": name} if args.action == "disable" else {"principal": name, "vouch": None}
         return apply(ctx, args, draft, [(f"principal.{args.action}", data)])
 
@@ -295,6 +296,5 @@ def _cap(ctx: Context, args: argparse.Namespace) -> int:
         cap = None if args.role == "clear" else args.role
         have = draft.state.principals[name].cap
         if (None if have is None else str(have)) == cap:
-            ctx.note(f"the cap of {name} is that already; nothing written")
-            return 0
+            return nothing(ctx, f"the cap of {name} is that already")
         return apply(ctx, args, draft, [("cap.set", {"principal": name, "cap": cap, "vouch": None})])

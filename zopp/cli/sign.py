@@ -33,6 +33,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         where = f"{found.env.project}/{found.env.name}"
         if not found.differences and not found.manifest_only:
             ctx.note(f"{where} is as it was signed; nothing written")
+            if ctx.as_json:
+                ctx.data({"environment": where, "keys": [], "rekeyed": [], "commit": None})
             return 0
         keys = sorted({key for difference in found.differences for key in difference.names()})
         for difference in found.differences:
@@ -46,6 +48,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if found.manifest_only:
             ctx.note(f"{where}: the files are those a writer signed before; the manifest gets your signature")
         if args.dry_run:
+            if ctx.as_json:
+                ctx.data({"environment": where, "keys": keys, "dry_run": True})
             return 1
         if args.only is not None or args.unchanged:
             weaker = [difference.path for difference in found.differences if difference.selector]

@@ -38,6 +38,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             return 1
         pins.forget(state_dir, checkout)
         ctx.note("the pin is gone; look at the fingerprint and pin again with: zopp trust")
+        if ctx.as_json:
+            ctx.data({"pinned": False})
         return 0
     ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False, new_project=True)
     state = ws.state
@@ -45,7 +47,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if args.show:
         if ws.place == "unpinned":
             raise UsageError("this clone is not pinned itself", code="unpinned", hint="zopp trust")
-        ctx.out(text)
+        if ctx.as_json:
+            ctx.data({"trust": text})
+        else:
+            ctx.out(text)
         return 0
     if args.genesis and args.genesis != state.ws:
         raise UsageError("the log here begins with another hash", code="trust.mismatch", place=layout.POLICY)

@@ -151,6 +151,10 @@ class View:
         start = self._hashes + 32 * seq
         return self._data[start : start + 32].hex()
 
+    def chain(self) -> bytes:
+        """The hashes of all statements, 32 bytes each."""
+        return self._data[self._hashes :]
+
     def env(self, name: str) -> EnvView:
         """The environment `PROJECT/ENV` as statements name it; NotFound if there is none."""
         made = self._envs.get(name)

@@ -155,8 +155,6 @@ class Draft:
         best: tuple[int, str | None] = (0, None)
         if env.manifest is not None:
             best = (env.manifest.generation, env.manifest.hash)
-        elif env.manifest_bytes is None:
-            return best
         revisions = ["HEAD", *git.merge_heads(self.ws.checkout.git_dir)]
         if git.resolve(self.ws.root, "HEAD") is not None:
             revisions += git.parents(self.ws.root, "HEAD")

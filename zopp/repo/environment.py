@@ -58,7 +58,9 @@ MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})
 # Of brokered-grants §6, what says that a manifest is a writer's own word about this environment.
 _AUTHENTIC = frozenset({1, 2, 3, 4})
 # What a look and a fresh signature by a writer mends.
-MENDED_BY_SIGN = frozenset({"not_writer_now", "signer_disabled", "signer_key", "generation", "policy_lower", "prev"})
+MENDED_BY_SIGN = frozenset(
+    {"not_writer_then", "not_writer_now", "signer_disabled", "signer_key", "generation", "policy_lower", "prev"}
+)
 
 
 def finding(code: str, severity: str, message: str, place: str = "", *, rule: int = 0) -> Finding:

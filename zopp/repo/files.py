@@ -11,12 +11,14 @@ from zopp.errors import IntegrityError, NotFound, Unknown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 # A secrets file beyond this is refused, not read: the largest supported is about 50,000 values.
 MAX_BYTES = 64 << 20
 
 # Temporary files open at a time: macOS allows 256 descriptors.
 _BATCH = 64
+_WORKERS = 8
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -168,8 +170,7 @@ def _replace_batch(root: str, batch: "list[tuple[str, bytes]]", folders: "set[st
             staged.append(_open_parent(root, path, made=folders))
             folders.add(path.rpartition("/")[0])
             fds.append(_stage(*staged[-1], data, path))
-        for fd in fds:
-            os.fsync(fd)
+        _sync(fds)
         for parent, name in staged:
             os.rename(_beside(name), name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException as exc:
@@ -218,6 +219,43 @@ def _stage(parent: int, name: str, data: bytes, path: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _sync(fds: "list[int]") -> None:
+    """fsync every descriptor. Of many, eight at a time, since a file system commits together what waits together: a
+    quarter of the time for 64 files, and nothing gained for three."""
+    if len(fds) < _WORKERS:
+        for fd in fds:
+            os.fsync(fd)
+        return
+    from _thread import allocate_lock, start_new_thread
+
+    failed: list[BaseException] = []
+
+    def work(part: "list[int]") -> None:
+        try:
+            for fd in part:
+                os.fsync(fd)
+        except BaseException as exc:  # handed to the caller's thread
+            failed.append(exc)
+
+    def beside(part: "list[int]", done: "Any") -> None:
+        try:
+            work(part)
+        finally:
+            done.release()
+
+    waiting = []
+    for number in range(1, _WORKERS):
+        done = allocate_lock()
+        done.acquire()
+        waiting.append(done)
+        start_new_thread(beside, (fds[number::_WORKERS], done))
+    work(fds[::_WORKERS])
+    for done in waiting:
+        done.acquire()
+    if failed:
+        raise failed[0]
 
 
 def _write(fd: int, data: bytes) -> None:

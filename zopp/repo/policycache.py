@@ -10,7 +10,7 @@ import os
 from zopp.errors import ZoppError
 from zopp.policy import log, view
 from zopp.policy.state import State
-from zopp.repo import files
+from zopp.repo import files, layout
 
 
 def cache_file(cache_dir: str, genesis: str) -> str:
@@ -31,7 +31,11 @@ def fold(data: bytes, *, genesis: str, cache_dir: str) -> State:
     """The state after the log `data`, signatures of a cached verified prefix not checked again."""
     cached = load(cache_dir, genesis)
     verified = None if cached is None else (cached.seq, cached.head)
-    state = log.fold(data, genesis=genesis, verified=verified)
+    try:
+        state = log.fold(data, genesis=genesis, verified=verified)
+    except ZoppError as exc:
+        exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
+        raise
     if cached is None or (state.seq, state.head) != verified:
         store(state, cache_dir=cache_dir)
     return state

@@ -98,6 +98,22 @@ def rebase(draft: Draft, ours: bytes, ask: Callable[[Statement, list[str], list[
     return out
 
 
+def forget_own(ws: Workspace, ours: bytes, done: Rebase) -> bool:
+    """After a rebase whose every statement was ours and is signed again: what this clone remembers of the old order is
+    taken back to the last common statement. A statement of somebody else that is not there any more stays remembered,
+    so a branch that leaves out a removal is still found. Whether anything was taken back."""
+    pin = ws.pin
+    if pin is None or pin.origin == "environment" or done.others:
+        return False
+    old = log.fold(ours)
+    common = common_seq(old, done.draft.state)
+    if not common < pin.seq <= old.seq or old.hash_at(pin.seq) != pin.head:
+        return False
+    pin.seq, pin.head = common, old.hash_at(common)
+    pins.save(userdirs.state(ws.env), ws.checkout, pin)
+    return True
+
+
 def words(before: State, after: State) -> list[str]:
     """An effect as sorted sentences, for comparing and for showing."""
     changes = [

@@ -71,7 +71,8 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
         raise Unknown(
             f"no key of yours belongs to a principal of workspace {ws.state.name} (tried {tried or 'nothing'})",
             code="key.none",
-            hint="see where keys are looked for with: zopp doctor",
+            hint=next((p.hint for p in keyring.found.problems if p.hint), "")
+            or "see where keys are looked for with: zopp doctor",
         )
     decision = decisions.decide(ws.state, principals[0], "read", env.scope)
     if isinstance(decision, decisions.Deny):

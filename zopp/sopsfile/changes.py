@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError
@@ -23,6 +22,10 @@ from zopp.sopsfile.scan import COMMENT, SELECTED, Scan
 from zopp.sopsfile.sealing import Fresh, SealingWalk, Stash, piece
 from zopp.sopsfile.selectors import Selector
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Tree, same
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Put:

@@ -6,15 +6,16 @@ plaintext tree (values about to be). The walk decides additional data and select
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
 from zopp.errors import FormatError
 from zopp.sopsfile.scan import COMMENT, MAX_DEPTH, SELECTED
 from zopp.sopsfile.selectors import Selector
 from zopp.sopsfile.tree import Comment, Mapping, Sequence
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from zopp.sopsfile.scan import Leaf
 
 # An alias repeats what it names; beyond this many leaves a file is an attack, not a secret store.

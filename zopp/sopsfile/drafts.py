@@ -7,12 +7,15 @@ that `patching` can turn the difference into text edits and leave everything els
 from __future__ import annotations
 
 from difflib import SequenceMatcher
-from typing import Any
 
 from zopp.errors import FormatError, NotFound, UsageError
 from zopp.sopsfile.cst import Map, PlacedComment, Scalar, Seq
 from zopp.sopsfile.sealing import Fresh, comment_lines, fresh
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, same
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class DraftMap(Mapping):

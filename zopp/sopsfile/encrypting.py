@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError
@@ -16,6 +15,10 @@ from zopp.sopsfile.sealing import SealingWalk, fresh, piece, stored_tree
 from zopp.sopsfile.selectors import DEFAULT_SELECTOR, Selector
 from zopp.sopsfile.stores import json_write, yaml_write
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Tree, same
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def encrypt(
@@ -55,17 +58,12 @@ def encrypt(
         if any(pieces):
             raise FormatError("the selector would leave every value in the clear", code="nothing_encrypted")
     only = selector.mac_only_encrypted
-    sealed = mac.seal(
-        aead,
-        [piece(node.value, kind, only) for node, kind in leaves if not kind & COMMENT],
-        only,
-        lastmodified,
-        iv,
-    )
+    pieces = [b"" if kind & COMMENT else piece(node.value, kind, only) for node, kind in leaves]
+    sealed = mac.seal(aead, pieces, only, lastmodified, iv)
     recipients = meta.recipients_plain(groups, threshold, null=[] if fmt == "yaml" else None)
     block = meta.block_plain(recipients, lastmodified, sealed, None if fmt == "binary" else selector, version)
     data = _emit(documents, fmt, block).encode()
-    _check(data, fmt, aead, tree, walks)
+    _check(data, fmt, aead, tree, walks, pieces)
     return data
 
 
@@ -114,27 +112,27 @@ def _emit(documents: list[Mapping], fmt: str, block: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(pairs) + "\n}\n"
 
 
-def _check(data: bytes, fmt: str, aead: Any, tree: Tree, walks: list[SealingWalk]) -> None:
+def _check(data: bytes, fmt: str, aead: Any, tree: Tree, walks: list[SealingWalk], sealed: list[bytes]) -> None:
     """FormatError unless the file reads back to what went in (comments aside), MAC included. A ciphertext that stands
-    where it was sealed for needs no second opening."""
+    where it was sealed for needs no second opening; `sealed` holds each taken leaf's piece of the MAC."""
     scan = read(data, fmt).scan
     only = scan.metadata.selector.mac_only_encrypted
     # A list of clear comments is written as an empty list with comments below, so empties are left out of account.
     found = [leaf for leaf in scan.leaves if not leaf[0] & COMMENT and not isinstance(leaf[3], _EMPTY)]
+    taken = [leaf for walk in walks for leaf in walk.taken]
     wanted = [
-        (node, kind, aad)
-        for walk in walks
-        for node, kind, aad in walk.taken
+        (node, kind, aad, was)
+        for (node, kind, aad), was in zip(taken, sealed, strict=True)
         if not kind & COMMENT and not isinstance(node.value, _EMPTY)
     ]
     if len(found) != len(wanted) or scan.documents != len(tree.documents):
         raise FormatError("a value cannot be written so that it reads back", code="not_round_trip")
     pieces = []
-    for leaf, (node, kind, aad) in zip(found, wanted, strict=True):
+    for leaf, (node, kind, aad, was) in zip(found, wanted, strict=True):
         value = leaf[3]
         if leaf[0] != kind or leaf[2] != aad or not (same(value, node.stored) or _same_in_clear(value, node.stored)):
             raise FormatError("a value cannot be written so that it reads back", code="not_round_trip")
-        pieces.append(piece(node.value if kind & SELECTED else value, kind, only))
+        pieces.append(was if kind & SELECTED else piece(value, kind, only))
     scans.check_mac(scan, aead, pieces)
 
 

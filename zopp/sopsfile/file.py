@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from zopp import _fast
 from zopp.errors import FormatError
 from zopp.sopsfile import lines, scan as scans
@@ -12,6 +10,10 @@ from zopp.sopsfile.metadata import Metadata
 from zopp.sopsfile.scan import COMMENT, SELECTED, Scan
 from zopp.sopsfile.stores import blocks
 from zopp.sopsfile.tree import Mapping, Sequence, Timestamp, Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _READ = ("yaml", "json", "binary", "dotenv", "ini")
 
@@ -170,6 +172,12 @@ def load_plain(data: bytes, fmt: str) -> Tree:
     if fmt not in ("yaml", "json"):
         raise FormatError("this store cannot be written yet", code="unsupported_write", fmt=fmt)
     text, prefix = scans.decode(data)
+    if fmt == "yaml" and not prefix:
+        from zopp.sopsfile import yaml_lines
+
+        quick = yaml_lines.plain(text)
+        if quick is not None:
+            return Tree([quick])
     try:
         if fmt == "json":
             from zopp.sopsfile.stores import json_read

@@ -6,8 +6,6 @@ Block style YAML is edited by whole lines, flow style and JSON by character offs
 
 from __future__ import annotations
 
-from typing import Any
-
 from zopp.errors import FormatError
 from zopp.sopsfile.cst import Map, PlacedComment, Scalar, Seq
 from zopp.sopsfile.drafts import DraftMap, DraftSeq
@@ -18,6 +16,10 @@ from zopp.sopsfile.sealing import Fresh, FreshComment, stored_tree
 from zopp.sopsfile.stores import json_write, yaml_write
 from zopp.sopsfile.stores.blocks import line_after
 from zopp.sopsfile.tree import Comment, Mapping, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Edit = tuple[int, int, str]
 

@@ -165,11 +165,11 @@ def is_plain(text: str) -> bool:
 
 def style(text: str) -> str:
     """`plain`, `double` or `single`, as sops' emitter chooses for a text without line breaks."""
-    if text and text[0] in _SAFE_FIRST and not text.strip(_SAFE_REST):
-        return "double" if text in _WORDS or text in _OLD_BOOL else "plain"
     if text[:20] == "ENC[AES256_GCM,data:" and text[-1] == "]" and text.isascii() and " " not in text:
         # By far the most frequent text: base64 and `,:=[]`, which are plain behind a letter.
         return "plain" if text.isprintable() else "double"
+    if text and text[0] in _SAFE_FIRST and not text.strip(_SAFE_REST):
+        return "double" if text in _WORDS or text in _OLD_BOOL else "plain"
     if text in _WORDS or text in _OLD_BOOL or _base60(text) or _resolves(text):
         return "double"
     if text == "<<":
@@ -181,7 +181,8 @@ def style(text: str) -> str:
         single = True
     if ": " in text or " #" in text or text[-1] == ":":
         single = True
-    for char in text:
+    # The loop is for what ASCII text that prints cannot hold.
+    for char in () if text.isascii() and text.isprintable() else text:
         code = ord(char)
         if code < 0x20 or code in (0x7F, 0x85, 0xFEFF) or 0x80 <= code < 0xA0 or code > 0xFFFD:
             return "double"

@@ -6,7 +6,6 @@ A fresh tree is a plaintext tree whose leaves are `Fresh`: the value, and once `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from zopp.errors import FormatError
 from zopp.sopsfile import cipher
@@ -14,6 +13,10 @@ from zopp.sopsfile.cst import Walk
 from zopp.sopsfile.scan import COMMENT, MAX_DEPTH, SELECTED
 from zopp.sopsfile.selectors import Selector
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # (additional data, type, canonical bytes) -> ciphertexts that may be used again for that very value.
 Stash = dict[tuple[str, str, bytes], list[str]]

@@ -4,10 +4,12 @@ Block style only: one key or list item a line, values in one line, `sops:` last.
 documents, tabs, CRLF, folded text: those go to the full parser.
 """
 
+from zopp.errors import FormatError
 from zopp.sopsfile import metadata as meta, plainscalar
-from zopp.sopsfile.lines import Marks
+from zopp.sopsfile.lines import Marks, tree_of
 from zopp.sopsfile.scan import COMMENT, MAX_DEPTH, SELECTED, Block, Field, Scan
-from zopp.sopsfile.tree import Mapping, Sequence
+from zopp.sopsfile.selectors import DEFAULT_SELECTOR
+from zopp.sopsfile.tree import Comment, Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _NOT_KEYS = frozenset(("null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"))
 _MISS = object()
+_MAX_PLAIN = 200_000
 
 
 def scan(text: str, fmt: str) -> "Scan | None":
@@ -35,6 +38,32 @@ def scan(text: str, fmt: str) -> "Scan | None":
         return None
     leaves = _Body(Marks(metadata.selector)).read(text[: cut - 1].split("\n"))
     return None if leaves is None else Scan(text, fmt, leaves, metadata, [block])
+
+
+class _NoMarks(Marks):
+    """For a text in which nothing is selected."""
+
+    __slots__ = ()
+
+    def __call__(self, key: str) -> bool:
+        return False
+
+
+def plain(text: str) -> "Mapping | None":
+    """The one document of a plain YAML text that is laid out as above and holds nothing of sops; None: ask the full
+    parser, which reads the same (a property test)."""
+    if text[-1:] != "\n" or "ENC[" in text or not text.replace("\n", "").isprintable():
+        return None
+    lines = text[:-1].split("\n")
+    if len(lines) > _MAX_PLAIN:
+        return None
+    try:
+        leaves = _Body(_NoMarks(DEFAULT_SELECTOR)).read(lines)
+    except FormatError:
+        return None
+    if not leaves or all(leaf[0] & COMMENT for leaf in leaves):
+        return None
+    return tree_of(leaves, [Comment(leaf[3]) if leaf[0] & COMMENT else leaf[3] for leaf in leaves])
 
 
 def scalar(text: str) -> "Any":
@@ -110,11 +139,9 @@ class _Body:
             at = position
             position += len(line) + 1
             head, _, rest = line.partition(": ")
-            # The shape of nearly every line: a key of the mapping that is open, and one encrypted value.
+            # The shape of nearly every line: a key of the mapping that is open, and a value.
             if (
-                rest[:15] == "ENC[AES256_GCM,"
-                and rest[-1] == "]"
-                and " " not in rest
+                rest
                 and head[:fast] == pad
                 and (key := head[fast:]).isidentifier()
                 and key not in top.seen
@@ -124,11 +151,22 @@ class _Body:
                 and self.pending is None
                 and top.index < 0
             ):
-                top.seen.add(key)
-                hit = top.hit or marks(key)
-                start = at + len(head) + 2
-                leaves.append((kinds[hit], (*top.path, key), f"{top.aad}{key}:", rest, start, position - 1, number, 0))
-                continue
+                if rest[:15] != "ENC[AES256_GCM,":
+                    found = scalar(rest)
+                    if found is _MISS:
+                        return None
+                elif rest[-1] == "]" and " " not in rest:
+                    found = rest
+                else:
+                    found = _MISS  # a comment behind it
+                if found is not _MISS:
+                    top.seen.add(key)
+                    hit = top.hit or marks(key)
+                    start = at + len(head) + 2
+                    leaves.append(
+                        (kinds[hit], (*top.path, key), f"{top.aad}{key}:", found, start, position - 1, number, 0)
+                    )
+                    continue
             if not line:
                 continue
             body = line.lstrip(" ")

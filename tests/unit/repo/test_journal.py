@@ -316,13 +316,41 @@ def test_each_file_is_durable_before_its_name_points_to_it(tmp_path: Path, monke
         assert (tmp_path / folder).stat().st_ino in synced
 
 
-def test_many_files_go_in_batches(tmp_path: Path) -> None:
+def test_many_files_go_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them synced once; a failure in any worker is a failure of the whole."""
     checkout = make(tmp_path)
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     many: dict[str, tuple[bytes | None, bytes | None]] = {f"many/{n}.yaml": (None, b"%d" % n) for n in range(150)}
     with journal.lock(checkout):
         journal.write(checkout, many)
     assert len([path for path in state(tmp_path) if path.startswith("many/")]) == 150
+    assert {path.stat().st_ino for path in (tmp_path / "many").iterdir()} <= set(synced)
+    assert len(synced) == 150 + 5  # the journal, its folder, .git, many, the root
     assert len(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd")) < 64
+
+
+@pytest.mark.parametrize("at", [0, 7, 40, 63])
+def test_a_sync_that_fails_in_a_worker_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    real = os.fsync
+    number = iter(range(1000))
+
+    def fsync(fd: int) -> None:
+        if next(number) == at:
+            raise OSError(5, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(Unknown) as caught:
+        files.replace_all(str(tmp_path), {f"f{n}.yaml": b"x" for n in range(64)})
+    assert caught.value.code == "file.unwritable"
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

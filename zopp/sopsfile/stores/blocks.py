@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from zopp.errors import FormatError
 from zopp.sopsfile import metadata as meta
 from zopp.sopsfile.cst import Map, Parsed, Scalar, Seq, flatten
 from zopp.sopsfile.scan import Block, Field, Scan
 from zopp.sopsfile.tree import Comment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KEY = "sops"
 

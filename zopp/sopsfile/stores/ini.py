@@ -6,11 +6,13 @@ comment lines, values in backquotes or in triple quotes over several lines. Anyt
 
 from __future__ import annotations
 
-from typing import Any
-
 from zopp.errors import FormatError
 from zopp.sopsfile.cst import Map, Parsed, PlacedComment, Scalar
 from zopp.sopsfile.stores.flat import nested
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT = "DEFAULT"
 METADATA = "sops"

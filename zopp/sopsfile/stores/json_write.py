@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from zopp.errors import FormatError
 from zopp.sopsfile.metadata import quote
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 UNIT = "\t"
 

@@ -7,13 +7,16 @@ drops, are found in the gaps between events and given to the owner that go-yaml 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 import yaml
 
 from zopp.sopsfile.cst import Map, Parsed, PlacedComment, Scalar, Seq
 from zopp.sopsfile.scan import MAX_DEPTH
 from zopp.sopsfile.stores.yaml_scalars import TAG, bad, scalar_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 try:
     _Parser: Any = import_module("yaml.cyaml").CParser

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from binascii import Error as Base64Error, a2b_base64
-from typing import Any
 
 from zopp.errors import FormatError
 from zopp.sopsfile import plainscalar
 from zopp.sopsfile.tree import Timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TAG = "tag:yaml.org,2002:"
 

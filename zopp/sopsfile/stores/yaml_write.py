@@ -7,10 +7,13 @@ lists, Unicode line ends), this writes a double-quoted scalar.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import Any
 
 from zopp.sopsfile.plainscalar import style
 from zopp.sopsfile.tree import Comment, Mapping, Sequence, Timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 INDENT = 4
 _ESCAPES = {

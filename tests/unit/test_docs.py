@@ -1,0 +1,72 @@
+"""What the documents name exists, and what they say is tested is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "policies/README.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
+
+
+def numbers(text: str) -> list[str]:
+    """`S2–S4, A7` → S2, S3, S4, A7."""
+    found = []
+    for first, last in re.findall(r"\b([SA]\d+)(?:–([SA]\d+))?", text):
+        end = int((last or first)[1:])
+        found += [f"{first[0]}{n}" for n in range(int(first[1:]), end + 1)]
+    return found
+
+
+ROWS = [
+    (number, path)
+    for row in re.findall(
+        r"^\| ([SA]\d[^|]*) \| [^|]* \| (.*) \|$", (ROOT / "docs/scenarios.md").read_text(), re.MULTILINE
+    )
+    for number in numbers(row[0])
+    for path in re.findall(r"`(tests/[^`]+\.py)`", row[1])[:1]
+]
+
+
+def test_the_table_is_read() -> None:
+    assert len(ROWS) > 60
+    assert ("A16", "tests/attacks/test_a14_worktree.py") in ROWS
+
+
+@pytest.mark.parametrize(("number", "path"), ROWS, ids=lambda value: value.rpartition("/")[2])
+def test_every_number_has_a_test_of_its_name(number: str, path: str) -> None:
+    names = re.findall(r"^ *def (test_\w+)", (ROOT / path).read_text(), re.MULTILINE)
+    assert any(number.lower() in name.split("_") for name in names), f"no test in {path} bears {number}"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_direct_dependency_has_its_line() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "docs/dependencies.md").read_text().lower()
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    for requirement in wanted:
+        assert re.split(r"[<>=\[ ]", requirement)[0].lower() in text, requirement
+
+
+def test_the_help_names_every_command_module() -> None:
+    import importlib
+
+    from zopp.cli.verbs import VERBS
+
+    for verb, module, _ in VERBS:
+        found = importlib.import_module(f"zopp.cli.{module}")
+        assert found.__doc__, verb
+        assert "zopp " in found.EXAMPLES, verb
