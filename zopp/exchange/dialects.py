@@ -15,7 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HEAD = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[^=\n]*?)(?P<gap>[ \t]*)(?P<sign>=)(?P<space>[ \t]*)")
+# Words and blanks are told apart and nothing is given back, so that a line of blanks costs linear time.
+_HEAD = re.compile(
+    r"[ \t]*+(?:export[ \t]++)?(?P<name>[^=\n \t]*+(?:[ \t]++[^=\n \t]++)*+)"
+    r"(?P<gap>[ \t]*+)(?P<sign>=)(?P<space>[ \t]*)"
+)
 _COLON = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[\w.-]+)[ \t]*:(?=[ \t\n]|\Z)(?P<space>[ \t]*)", re.ASCII)
 _LOOSE_NAME = re.compile(r"[\w.-]+", re.ASCII)
 _AFTER_QUOTE = re.compile(r"[ \t]*(?:(?<=[ \t])#(?P<comment>[^\n]*))?(?=\n|\Z)")
