@@ -1,6 +1,7 @@
 """argparse with zopp's contract: usage errors are exit 2, never quote a value, and end in the next thing to type."""
 
 import argparse
+import difflib
 from typing import Any, NoReturn
 
 from zopp.errors import UsageError
@@ -18,13 +19,18 @@ class Parser(argparse.ArgumentParser):
         # "unrecognized arguments: X" would print a secret that was typed in the wrong place.
         head, colon, tail = message.partition(": ")
         if head == "unrecognized arguments":
+            # A password may begin with a dash too: only what zopp itself knows is named.
             flags = [word.partition("=")[0] for word in tail.split(" ") if word.startswith("-") and len(word) > 1]
-            message = "unknown option " + ", ".join(flags) if flags else "too many arguments"
+            near = [n for flag in flags for n in difflib.get_close_matches(flag, self._option_string_actions, n=1)]
+            message = "unknown option" if flags else "too many arguments"
+            message += f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
         elif "invalid choice" in message:
             choices = message.partition("(choose from ")[2].rstrip(")").replace("'", "")
             message = f"{head}: must be one of {choices}"
         elif colon and ("invalid" in tail and "value" in tail):
             message = f"{head}: invalid value"
+        elif "ignored explicit argument" in message:
+            message = f"{head}: takes no value"
         raise UsageError(message, hint=f"{self.prog} --help")
 
 
