@@ -1,4 +1,4 @@
-"""S1-S9: everyday use, black box."""
+"""S1-S8 by exact bytes: every awkward value through every door, offline under an audit hook, JSON of every command."""
 
 import json
 import os
@@ -7,12 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.attacks.test_a14_worktree import sops as sops, stock
-from tests.support import ROOT, Team, User, refused
+from tests.attacks.test_a14_worktree import sops as sops
+from tests.support import ROOT, Team, refused
 from zopp.cli.verbs import VERBS
 
 VALUES = {
@@ -118,40 +117,9 @@ def test_s3_a_shell_reads_the_same(team: Team) -> None:
     assert {name: got.get(name) for name in VALUES} == VALUES
 
 
-def test_s3_what_docker_cannot_carry_is_refused_by_name(team: Team) -> None:
-    team.alice.set("MULTI", "a\nb")
-    done = team.alice.zopp("export", "--format", "docker")
-    refused(done, 1, 2, words=["MULTI"])
-    assert "a\nb" not in done.text and done.out == ""
-
-
-def test_s4_import_is_one_change(team: Team) -> None:
-    alice = team.alice
-    alice.set("A", "old")
-    alice.set("KEEP", "kept")
-    alice.share()
-    before = alice.tree()
-    alice.write("../in.env", "A=new\nB=1\nthis is no assignment canary\nC=2\n")
-    done = alice.zopp("import", "../in.env")
-    refused(done, 1, words=["in.env", "3"])
-    assert "canary" not in done.text and alice.tree() == before
-    alice.write("../in.env", "A=new\nB=1\nB=2\nC=3\n")
-    done = alice.zopp("import", "../in.env", "-m", "import")
-    if done.code:  # a key given twice is reported; the last one can be chosen
-        assert "B" in done.text and alice.tree() == before
-        alice.write("../in.env", "A=new\nB=2\nC=3\n")
-        done = alice.ok("import", "../in.env", "-m", "import")
-    assert alice.git("rev-list", "--count", f"{before['(HEAD)'].decode()}..HEAD") == "1"
-    assert [alice.get(k) for k in ("A", "B", "C", "KEEP", "BASE")] == ["new", "2", "3", "kept", "base-dev"]
-    assert alice.git("status", "--porcelain") == ""
-
-
 def test_s4_nothing_expands(team: Team) -> None:
     team.alice.ok("import", "-", "--dialect", "docker", stdin="X=$HOME-${USER}-`id`\n", env={"USER": "leak"})
     assert team.alice.get("X") == "$HOME-${USER}-`id`"
-
-
-# --- S5
 
 
 def test_s5_run(team: Team) -> None:
@@ -176,54 +144,6 @@ def test_s5_denied_never_starts(team: Team) -> None:
     assert done.returncode == 125 and b"bob" in done.stderr and not mark.exists()
     team.grant("bob", "read", "api/dev")
     assert team.bob.child("run", "--", "touch", str(mark)).returncode == 0 and mark.exists()
-
-
-def test_s5_no_plaintext_on_disk(team: Team) -> None:
-    alice = team.alice
-    alice.set("CANARY", "canary-5f1c9a")
-    alice.child("run", "--", "true")
-    assert not [p for p in team.base.rglob("*") if p.is_file() and b"canary-5f1c9a" in p.read_bytes()]
-
-
-# --- S6
-
-
-def test_s6_defaults(team: Team) -> None:
-    alice = team.alice
-    alice.write("deep/down/x", "")
-    below = "deep/down"
-    assert alice.ok("get", "BASE", cwd=below).out == "base-dev"
-    assert alice.ok("get", "BASE", cwd=below, env={"ZOPP_ENV": "staging"}).out == "base-staging"
-    assert alice.ok("get", "BASE", "-e", "prod", cwd=below, env={"ZOPP_ENV": "staging"}).out == "base-prod"
-    assert alice.ok("get", "BASE", "-p", "api", env={"ZOPP_PROJECT": "nowhere"}).out == "base-dev"
-    refused(alice.zopp("get", "BASE", env={"ZOPP_PROJECT": "nowhere"}), 1, words=["nowhere"])
-    refused(alice.zopp("get", "BASE", env={"ZOPP_ENV": "nowhere"}), 1, words=["nowhere"])
-    assert alice.ok("-C", str(alice.repo), "get", "BASE", cwd="/").out == "base-dev"
-
-
-@pytest.mark.parametrize(
-    ("line", "number", "word"),
-    [
-        ('colour = "red"', 7, "colour"),
-        ("default_env = 3", 7, "default_env"),
-        ("= broken", 7, "zopp.toml"),
-        ("[env.dev]\nfile = []", 8, "file"),
-        ('default_envs = "x"', 7, "default_env"),
-    ],
-)
-def test_s6_settings_errors_with_line(team: Team, line: str, number: int, word: str) -> None:
-    alice = team.alice
-    lines = alice.read("zopp.toml").decode().split("\n")
-    head = [text for text in lines[:6] if not text.startswith("default_env")]
-    head += [""] * (6 - len(head))
-    alice.write("zopp.toml", "\n".join([*head, line, ""]))
-    for argv in (("get", "BASE", "-e", "dev"), ("list", "-e", "dev"), ("set", "K", "-e", "dev"), ("verify",)):
-        done = alice.zopp(*argv, stdin="v")
-        refused(done, 1, words=["zopp.toml", word])
-        assert re.search(rf"(line {number}\b|:{number}\b)", done.text), done.text
-
-
-# --- S7
 
 
 def test_s7_reads_need_no_git_and_no_network(team: Team) -> None:
@@ -274,8 +194,6 @@ def test_s7_changes_need_no_network(team: Team) -> None:
         assert done.returncode == 0, (argv, done.stderr)
 
 
-# --- S8
-
 PRINTING = (
     ("get", "BASE"), ("get",), ("list",), ("verify",), ("access",), ("access", "bob"), ("access", "bob", "api/dev"),
     ("whoknows", "BASE"), ("exposure",), ("env", "list"), ("principal", "list"), ("principal", "current"),
@@ -302,75 +220,7 @@ def test_s8_json(team: Team, argv: tuple[str, ...]) -> None:
         assert json.loads(done.out), done.text
 
 
-def test_s8_exit_codes(team: Team) -> None:
-    alice, bob = team.alice, team.bob
-    for code, user, argv in (
-        (1, bob, ("get", "BASE")),
-        (1, bob, ("set", "K")),
-        (1, alice, ("get", "NONE")),
-        (1, alice, ("get", "BASE", "-e", "nowhere")),
-        (1, alice, ("access", "bob", "api/dev")),
-        (2, alice, ("get", "--nonsense")),
-        (2, alice, ("set",)),
-        (2, alice, ("set", "K=canary-argv")),
-        (2, alice, ("set", "K", "canary-argv")),
-        (2, alice, ("nonsense",)),
-        (2, alice, ("grant", "bob", "owner", "api")),
-        (3, team.fresh(alice), ("set", "K")),
-    ):
-        done = user.zopp(*argv, stdin="v")
-        assert done.code == code, (argv, done.text)
-        assert "canary-argv" not in done.text
-    nobody = team.fresh(bob, "nobody")
-    nobody.ok("trust", "--genesis", alice.state().ws)
-    shutil.rmtree(nobody.home / ".config/zopp/keys")
-    assert nobody.zopp("get", "BASE").code == 3  # no key at all: could not tell
-    alice.ok("access", "alice", "api/dev")
-
-
 @pytest.mark.parametrize("verb", [verb for verb, _, _ in VERBS])
 def test_s8_help(team: Team, verb: str) -> None:
     done = team.alice.child(verb, "--help")
     assert done.returncode == 0 and b"usage: zopp" in done.stdout and b"examples:" in done.stdout, done.stderr
-
-
-def test_s8_values_come_by_stdin_or_file(team: Team) -> None:
-    alice = team.alice
-    alice.write("../value", b"from a file\n")
-    alice.ok("set", "F=@../value")
-    alice.ok("set", "G", "--from-file", "../value", "--strip")
-    assert alice.get("F") == "from a file\n" and alice.get("G") == "from a file"
-    done = alice.ok("secret", "set", "H", "upstream")
-    assert "warning" in done.err and alice.get("H") == "upstream"
-
-
-# --- S9
-
-
-def test_s9_stock_sops_both_ways(team: Team, sops: Path) -> None:
-    team.grant("bob", "write", "api/dev")
-    bob, alice = team.bob, team.alice
-    for name, value in VALUES.items():
-        bob.set(name, value)
-    done = stock(sops, bob, "decrypt", "--output-type", "json", "secrets/dev.yaml")
-    assert json.loads(done.stdout) == VALUES | {"BASE": "base-dev"}, done.stderr
-    assert stock(sops, bob, "decrypt", "secrets/prod.yaml").returncode != 0
-    bob.share()
-    assert stock(sops, bob, "set", "secrets/dev.yaml", '["BY_SOPS"]', '"x y"').returncode == 0
-    done = bob.zopp("get", "BY_SOPS")
-    refused(done, 1, words=["manifest"])
-    assert "+ BY_SOPS" in bob.zopp("sign", "--dry-run").err
-    refused(bob.zopp("sign", "--only", "OTHER"), 1, words=["BY_SOPS"])
-    refused(bob.zopp("sign"), 2, words=["terminal"])
-    bob.ok("sign", "--only", "BY_SOPS")
-    bob.share()
-    alice.pull()
-    alice.ok("verify")
-    assert alice.get("BY_SOPS") == "x y"
-
-
-def test_s9_a_reader_cannot_sign_it(team: Team, sops: Path) -> None:
-    team.grant("bob", "read", "api/dev")
-    bob: User = team.bob
-    assert stock(sops, bob, "set", "secrets/dev.yaml", '["BASE"]', '"x"').returncode == 0
-    refused(bob.zopp("sign", "--only", "BASE"), 1, words=["bob", "write"])
