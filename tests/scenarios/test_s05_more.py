@@ -115,8 +115,8 @@ def test_s7_nothing_tries_to_connect(team: Team, tmp_path: Path) -> None:
     assert b"a socket was made" in probe.stderr  # the block works
     for argv in (
         ("get", "BASE", "-e", "dev"), ("list", "-e", "dev"), ("run", "-e", "dev", "--", "true"),
-        ("export", "-e", "dev"), ("set", "K", "-e", "dev"), ("import", "-", "-e", "dev"),
-        ("access",), ("whoknows", "api/dev"), ("exposure",),
+        ("export", "-e", "dev"), ("set", "K", "-e", "dev"), ("import", "-", "-e", "dev"), ("access",),
+        ("whoknows", "api/dev"), ("exposure",),
         ("grant", "bob", "read", "api/dev"), ("rekey", "--all", "api/dev"), ("verify",), ("doctor",), ("policy", "log"),
     ):  # fmt: skip
         done = alice.child(*argv, stdin=b"K=v\n", env=env)

@@ -89,6 +89,33 @@ def test_s44_other_branches_fail_verify_and_say_what_to_do(team: Team) -> None:
     assert data_key(team.bob, "dev") is None
 
 
+@pytest.mark.parametrize("how", ["gone", "garbled"])
+def test_s44_an_environment_that_could_not_be_rekeyed_is_named(team: Team, how: str) -> None:
+    """Its manifest is gone or unreadable: the removal says that it is not done there, and exits 1."""
+    alice, path = team.alice, ".zopp/manifest/api/dev.json"
+    team.grant("bob", "read", "api")
+    kept = {name: alice.read(name) for name in (path, path + ".sig")}
+    for name in kept:
+        alice.path(name).unlink() if how == "gone" else alice.write(name, "{}")
+    alice.commit(how)
+    for argv in (("get", "--reveal"), ("run", "--", "true"), ("list",)):
+        done = alice.zopp(argv[0], "-e", "dev", *argv[1:])
+        refused(done, 1, 125)
+        assert done.exec is None and done.out == ""
+    done = alice.zopp("revoke", "bob", "api", code=1)
+    assert "api/dev is not done" in done.err
+    assert "api/staging: new data key in secrets/staging.yaml" in done.err
+    refused(alice.zopp("verify"), 1)
+    for name, data in kept.items():
+        alice.write(name, data)
+    refused(alice.zopp("verify"), 1, words=["not_rotated"])
+    alice.ok("rekey", "api/dev")
+    alice.ok("verify")
+    assert data_key(team.bob, "dev") is not None  # his clone, from before
+    shutil.copy(alice.path("secrets/dev.yaml"), team.bob.path("secrets/dev.yaml"))
+    assert data_key(team.bob, "dev") is None
+
+
 def test_s45_offboard_dry_run_then_just_that(team: Team) -> None:
     alice, bob = team.alice, team.bob
     alice.ok("group", "create", "devs")

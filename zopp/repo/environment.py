@@ -4,6 +4,7 @@
 come only from `repo.unlock`, which checks the key commitment.
 """
 
+import os
 from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
@@ -141,6 +142,11 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
     if env.manifest_bytes is None:
         if env.signature is not None or (history and _parents(ws, scope, None)):
             env.findings.append(finding("manifest.missing", "error", "the manifest is gone", path))
+        elif _promised(ws, env):
+            # Without this a command would run with none of the values that lie beside it.
+            env.findings.append(
+                finding("manifest.missing", "error", f"{people_name(scope)} has files but no manifest", path)
+            )
         elif ws.pin is not None and scope in ws.pin.manifests:
             env.findings.append(
                 finding("generation.older", "warn", "the manifest is gone, which this clone has seen", path)
@@ -171,6 +177,13 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
             env.findings.append(finding("path.twin", "error", f"differs from {twin} by letter case only", listed))
     env.findings += _remembered(ws, env)
     return env
+
+
+def _promised(ws: Workspace, env: Environment) -> bool:
+    """Whether zopp.toml's files of this environment exist."""
+    if env.project != ws.project:
+        return False
+    return any(os.path.lexists(os.path.join(ws.root, path)) for path in ws.settings.files.get(env.name, ()))
 
 
 def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> SecretsFile:
@@ -291,6 +304,8 @@ def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
         hint = (
             f"look at the change and sign it with: zopp sign -e {env.name}; or undo it with: git checkout {first.place}"
         )
+    elif first.code == "manifest.missing":
+        hint = f"restore it from git, or a writer takes the files in with: zopp sign -e {env.name}"
     elif first.code in MENDED_BY_REKEY:
         hint = f"a writer of {scope} can mend this with: zopp rekey {scope}"
     elif first.code in MENDED_BY_SIGN:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from zopp import sopsfile
 from zopp.errors import Denied, IntegrityError, Unknown, ZoppError
 from zopp.repo.draft import Draft, timestamp
-from zopp.repo.environment import Environment, open_environment, people_name, require_changeable
+from zopp.repo.environment import Environment, open_environment, people_name, refusal, require_changeable
 from zopp.repo.unlock import Keyring, data_key
 
 
@@ -94,13 +94,16 @@ def follow_policy(
         before = draft.ws.state.readers(scope)
         after = draft.state.readers(scope)
         env = open_environment(draft.ws, scope)
+        lost_anew = draft.state.read_lost_seq(scope) != draft.ws.state.read_lost_seq(scope)
         if env.manifest is None:
+            bad = [f for f in env.findings if f.severity == "error"]
+            if bad and (lost_anew or set(before) - set(after)):
+                outcome.open[scope] = str(refusal(env, bad))  # files may lie there that whoever left still opens
             continue
         # Lost write, or signs with another key since: what stands under that signature has to be signed again.
         orphaned = draft.state.writers(scope).get(env.manifest.signer) != draft.ws.state.writers(scope).get(
             env.manifest.signer
         )
-        lost_anew = draft.state.read_lost_seq(scope) != draft.ws.state.read_lost_seq(scope)
         if before == after and not orphaned and not lost_anew:
             continue
         progress(people_name(scope))

@@ -14,7 +14,7 @@ from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding
 from zopp.repo import blocks, files, foreign, git, journal, layout, memory, pins, settings as settings_module, userdirs
-from zopp.repo.environment import Environment, finding as make_finding, open_environment, people_name
+from zopp.repo.environment import Environment, finding as make_finding, open_environment
 from zopp.repo.workspace import Workspace, check_anchor, in_ci, standing
 
 _SECRETS_SUFFIXES = (".yaml", ".yml", ".json", ".env", ".ini")
@@ -138,13 +138,6 @@ def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> lis
                 finding = replace(finding, message=finding.message + _detail(ws, env, finding.place))
             report.findings.append(finding)
         if env.manifest is None:
-            if env.manifest_bytes is None and _promised(ws, env):
-                report.add(
-                    "manifest.missing",
-                    "error",
-                    f"{people_name(scope)} has files but no manifest",
-                    layout.manifest_path(scope),
-                )
             continue
         for path in env.files:
             report.files += 1
@@ -157,13 +150,6 @@ def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> lis
     _unlisted(report, ws, owners)
     _committed(report, ws, owners)
     return opened
-
-
-def _promised(ws: Workspace, env: Environment) -> bool:
-    """Whether zopp.toml's files of this environment exist."""
-    if env.project != ws.project:
-        return False
-    return any(os.path.lexists(os.path.join(ws.root, path)) for path in ws.settings.files.get(env.name, ()))
 
 
 def _detail(ws: Workspace, env: Environment, path: str) -> str:
