@@ -7,7 +7,7 @@ from zopp.cli.parser import add_env, epilog
 from zopp.errors import FormatError, NotFound, ZoppError
 from zopp.policy import manifest as manifests
 from zopp.repo import git, layout, subjects, values
-from zopp.repo.environment import open_environment, people_name, scope_of
+from zopp.repo.environment import open_environment, people_name, require_readable, scope_of
 from zopp.repo.workspace import Workspace
 
 EXAMPLES = epilog("zopp whoknows DATABASE_URL -e production", "zopp whoknows api/production")
@@ -26,6 +26,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     rows = []
     for env_scope in inside:
         env = open_environment(ws, env_scope)
+        require_readable(env)  # a forged manifest would hide a reader, or name a false one
         if env.manifest is None:
             continue
         if key is not None and values.locate(env, values.parse_key(key)) is None:
