@@ -59,8 +59,11 @@ def in_ci(env: Mapping[str, str]) -> bool:
     return env.get("CI", "").lower() in ("1", "true")
 
 
-def open_workspace(start: str, env: Mapping[str, str], *, recover: bool = True, ci_needs_pin: bool = True) -> Workspace:
-    """Open the workspace that holds the folder `start`.
+def open_workspace(
+    start: str, env: Mapping[str, str], *, recover: bool = True, ci_needs_pin: bool = True, new_project: bool = False
+) -> Workspace:
+    """Open the workspace that holds the folder `start`. `new_project`: its project may be one that this clone has not
+    seen yet, as for `zopp trust`, which asks.
 
     NotFound outside git or where no zopp.toml is (and no pin says there was one). IntegrityError when the anchor was
     changed, lost or nested, or the log does not verify. Unknown in CI without a pin."""
@@ -84,7 +87,7 @@ def open_workspace(start: str, env: Mapping[str, str], *, recover: bool = True, 
         )
     place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
     settings = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
-    check_anchor(settings, pin, place, folder)
+    check_anchor(settings, pin, place, folder, new_project=new_project)
     check_outer(checkout, settings, place, folder)
     if pin is None and ci_needs_pin and in_ci(env):
         raise Unknown(
@@ -95,7 +98,11 @@ def open_workspace(start: str, env: Mapping[str, str], *, recover: bool = True, 
     data = files.read_if_there(checkout.root, layout.POLICY)
     if data is None:
         raise IntegrityError("the policy log is gone", code="anchor.lost", place=layout.POLICY)
-    state = policycache.fold(data, genesis=settings.genesis, cache_dir=userdirs.cache(env))
+    try:
+        state = policycache.fold(data, genesis=settings.genesis, cache_dir=userdirs.cache(env))
+    except ZoppError as exc:
+        exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
+        raise
     if state.name != settings.workspace:
         raise IntegrityError(
             f"names workspace {settings.workspace}, but the policy log is that of {state.name}",
@@ -115,7 +122,9 @@ def open_workspace(start: str, env: Mapping[str, str], *, recover: bool = True, 
     )
 
 
-def check_anchor(settings: Settings, pin: pins.Pin | None, place: str, folder: str) -> None:
+def check_anchor(
+    settings: Settings, pin: pins.Pin | None, place: str, folder: str, *, new_project: bool = False
+) -> None:
     """Refuse a zopp.toml that names another workspace, genesis or project than this clone is pinned to (A5, A13)."""
     if pin is None:
         return
@@ -145,12 +154,12 @@ def check_anchor(settings: Settings, pin: pins.Pin | None, place: str, folder: s
         )
     if known is None and pin.projects and settings.project not in pin.projects.values() and pin.origin == "clone":
         outer = [path for path in pin.projects if path == "" or folder.startswith(path + "/")]
-        if outer and folder not in pin.projects:
+        if outer and folder not in pin.projects and not new_project:
             raise IntegrityError(
                 f"is new to this clone and lies inside project {pin.projects[max(outer, key=len)]}",
                 code="anchor.nested",
                 place=place,
-                hint="if a colleague added this project, look at `git log -- zopp.toml`, then: zopp trust",
+                hint=f"if a colleague added this project, look at `git log -- {place}`, then: zopp trust",
             )
 
 
