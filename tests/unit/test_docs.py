@@ -31,14 +31,24 @@ ROWS = [
     for number in numbers(row[0])
     for path in re.findall(r"`(tests/[^`]+\.py)`", row[1])[:1]
 ]
+SECOND = [
+    (number, path)
+    for where, path in re.findall(
+        r"at ((?:(?! at )[^`])*?) (?:is )?in `(tests/scenarios/\w+_more\.py)`",
+        (ROOT / "docs/scenarios.md").read_text().replace("\n", " "),
+    )
+    for number in numbers(where)
+]
 
 
 def test_the_table_is_read() -> None:
     assert len(ROWS) > 60
     assert ("A16", "tests/attacks/test_a14_worktree.py") in ROWS
+    assert ("S5", "tests/scenarios/test_s05_more.py") in SECOND
+    assert ("S54", "tests/scenarios/test_s13_more.py") in SECOND
 
 
-@pytest.mark.parametrize(("number", "path"), ROWS, ids=lambda value: value.rpartition("/")[2])
+@pytest.mark.parametrize(("number", "path"), [*ROWS, *SECOND], ids=lambda value: value.rpartition("/")[2])
 def test_every_number_has_a_test_of_its_name(number: str, path: str) -> None:
     names = re.findall(r"^ *def (test_\w+)", (ROOT / path).read_text(), re.MULTILINE)
     assert any(number.lower() in name.split("_") for name in names), f"no test in {path} bears {number}"
