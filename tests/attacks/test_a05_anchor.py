@@ -104,8 +104,8 @@ def test_a5_anchor_stripping(team: Team, attack: str, clone: str) -> None:
         # What a fresh clone cannot know it may not write to either.
         env = "prod" if attack == "environment-dropped" else "dev"
         if where or not attack.startswith("nested"):
-            done = victim.zopp("set", "NEW", "-e", env, "--strip", stdin="canary", cwd=where)
-            refused(done, 1, 3)
+            for more in ((), ("--strip",)):  # the short way and the full one
+                refused(victim.zopp("set", "NEW", "-e", env, *more, stdin="canary", cwd=where), 1, 3)
             refused(victim.zopp("rekey", "--all", f"api/{env}", cwd=where), 1, 3)
         assert victim.tree() == before
 
@@ -345,7 +345,10 @@ def test_a13_default_environment_changed(team: Team) -> None:
     alice.replace("zopp.toml", 'default_env = "dev"', 'default_env = "prod"')
     alice.commit("innocent")
     before = alice.tree()
-    for argv in (("set", "K2", "--strip"), ("get", "BASE", "--json"), ("run", "--shell", "true"), ("export",)):
+    for argv in (
+        ("set", "K2", "--strip"), ("get", "BASE", "--json"), ("run", "--shell", "true"), ("export",),
+        ("set", "K2"), ("get", "BASE"), ("run", "--", "true"), ("list",),
+    ):  # fmt: skip
         done = alice.zopp(*argv, stdin="2")
         assert done.code in (1, 125) and "default environment" in done.err, done.text
     assert alice.tree() == before
