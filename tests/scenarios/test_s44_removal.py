@@ -46,6 +46,18 @@ def test_s44_revoke_a_reader(team: Team) -> None:
     assert len(open_keys(alice)) == 2
 
 
+def test_s44_an_empty_value_is_no_proof_of_an_old_key(team: Team) -> None:
+    """sops leaves empty values as they are, so they are alike under every key: a real rotation still verifies,
+    before it is committed and after."""
+    alice = team.alice
+    alice.zopp("import", "-", "-e", "dev", stdin="EMPTY=\n", code=0)
+    team.grant("bob", "read", "api/dev")
+    alice.ok("revoke", "bob", "api/dev")
+    alice.ok("verify")
+    alice.commit("bob out")
+    alice.ok("verify")
+
+
 def test_s44_unmerged_branches_count_and_stay_open(team: Team) -> None:
     team.grant("bob", "read", "api/dev")
     alice = team.alice

@@ -258,13 +258,14 @@ def check_file(
     if previous is not None:
         if previous.metadata.selector != meta.selector:
             out.warn(11, "selector", "which values are encrypted is chosen otherwise than before", path)
-        if before is not None and before.kc != entry.kc and _texts(previous) & _texts(sopsfile):
+        if before is not None and before.kc != entry.kc and ciphertexts(previous) & ciphertexts(sopsfile):
             out.error(10, "kc_changed", "kc changed although the data key did not: a value is unchanged", path)
     return list(out)
 
 
-def _texts(sopsfile: SopsFile) -> set[str]:
-    # Two equal ciphertexts prove one key: the IV is 32 random bytes and every value's own.
+def ciphertexts(sopsfile: SopsFile) -> set[str]:
+    """The ENC texts of a file. One that two files share proves that they share a data key: the IV is 32 random bytes and
+    every value's own. Empty values are left out: sops does not encrypt them, so they are alike under every key."""
     return {item.text for item in sopsfile.items() if item.encrypted and item.text}
 
 

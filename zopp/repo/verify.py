@@ -12,7 +12,7 @@ from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import log, manifest as manifests
-from zopp.policy.findings import Finding
+from zopp.policy.findings import Finding, ciphertexts
 from zopp.repo import blocks, files, foreign, git, journal, layout, memory, pins, settings as settings_module, userdirs
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
 from zopp.repo.workspace import Workspace, check_anchor, in_ci, standing
@@ -194,7 +194,7 @@ def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
             continue
         try:
             texts = [
-                {i.text for i in sopsfile.read(side, sopsfile.format_of(path), strict=False).items() if i.encrypted}
+                ciphertexts(sopsfile.read(side, sopsfile.format_of(path), strict=False))
                 for side in (old, env.files[path].data or b"")
             ]
         except ZoppError:

@@ -1,0 +1,26 @@
+"""`make demo` is the first thing that anyone runs: it stops at the first step that does not end as it should."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
+    program = tmp_path / "zopp"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zopp.cli.main "$@"\n')
+    program.chmod(0o755)
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
+        "ZOPP": str(program),
+    }
+    done = subprocess.run(["bash", ROOT / "examples/demo.sh"], env=env, capture_output=True, timeout=300, check=False)
+    said = done.stdout.decode() + done.stderr.decode()
+    assert done.returncode == 0, said
+    assert said.count("failed: ") == 5, said  # one for each attack, and none beside
