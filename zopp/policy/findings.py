@@ -264,8 +264,8 @@ def check_file(
 
 
 def ciphertexts(sopsfile: SopsFile) -> set[str]:
-    """The ENC texts of a file. One that two files share proves that they share a data key: the IV is 32 random bytes and
-    every value's own. Empty values are left out: sops does not encrypt them, so they are alike under every key."""
+    """The ENC texts of a file. One that two files share proves that they share a data key: the IV is 32 random bytes
+    and every value's own. Empty values are left out: sops does not encrypt them, so they are alike under every key."""
     return {item.text for item in sopsfile.items() if item.encrypted and item.text}
 
 
