@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 
-from zopp.cli.context import Context, table
+from zopp.cli.context import Context, read_passphrase_file, table
 from zopp.cli.init import slug
 from zopp.cli.parser import add_change, epilog
 from zopp.cli.policychange import apply, conclude, nothing
@@ -66,6 +66,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action("current", "which principals this machine is")
     use = action("use", "switch to another key of this machine")
     use.add_argument("name", metavar="KEY")
+    recover = action("recover", "take the keys of a recovery file into use on this machine")
+    recover.add_argument("file", metavar="FILE", help="what `zopp init` told you to store offline")
+    recover.add_argument("--name", default="recovery", metavar="KEY", help="its name here (default: recovery)")
+    recover.add_argument("--passphrase-file", metavar="FILE", help="read its passphrase from FILE")
     action("remember", "keep the passphrase in the keychain (extra: keychain)")
     for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
         sub = action(verb, text)
@@ -81,7 +85,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     return {
         "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
-        "remember": _remember, "disable": _switch, "enable": _switch, "cap": _cap,
+        "remember": _remember, "recover": _recover, "disable": _switch, "enable": _switch, "cap": _cap,
     }[args.action](ctx, args)  # fmt: skip
 
 
@@ -248,6 +252,33 @@ def _use(ctx: Context, args: argparse.Namespace) -> int:
     if ctx.as_json:
         ctx.data({"key": args.name})
     return 0
+
+
+def _recover(ctx: Context, args: argparse.Namespace) -> int:
+    try:
+        with open(os.path.join(ctx.cwd, args.file), "rb") as file:
+            data = file.read(1 << 16)
+    except OSError as exc:
+        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=args.file) from None
+
+    def words() -> str:
+        if args.passphrase_file:
+            return read_passphrase_file(os.path.join(ctx.cwd, args.passphrase_file))
+        return ctx.secret("passphrase of the recovery file")
+
+    store = Store(userdirs.config(ctx.env))
+    made = store.import_recovery(data, words, args.name)
+    store.use(made.name)
+    state = ctx.workspace().state
+    known = state.principal_by_recipient(made.recipient)
+    if ctx.as_json:
+        ctx.data({"key": made.name, "principal": None if known is None else known.name})
+    ctx.note(
+        f"the keys of the recovery file are this machine's now, as {made.name}: "
+        + ("no principal of this workspace" if known is None else known.name)
+    )
+    ctx.note("next: enrol a device of its own with `zopp principal request`, and put the file back offline")
+    return 0 if known is not None else 1
 
 
 def _remember(ctx: Context, args: argparse.Namespace) -> int:
