@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint types unit oracle attacks bench lock clean help
+.PHONY: demo test test-slow lint types bench lock clean help
 
 help:
 	@sed -n 's/^## //p' Makefile

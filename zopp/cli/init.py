@@ -157,6 +157,11 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ctx.note(f"recovery keys: {recovery_path}: move this file offline and keep its passphrase apart from it")
     else:
         ctx.warn("no recovery device: if this device is lost, so is the workspace's only admin")
+    if template.admins > 1:
+        ctx.warn(f"this template asks for {template.admins} people as admins; so far there is you")
+    for slot, _ in template.services:
+        for _, data in templates.service_statements(template, project, slot, slot):
+            ctx.note(f"for the service {slot}, once it is added: zopp grant {slot} read {data['scope']['env']}")
     for advice in template.advice:
         ctx.note(f"advice: {advice}")
     ctx.note("next: zopp set KEY, or zopp import .env" + ("" if commit else "; then commit the new files with git"))

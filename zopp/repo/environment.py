@@ -44,15 +44,6 @@ class Environment:
     files: dict[str, SecretsFile] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
-    def secrets_file(self, path: str) -> SecretsFile:
-        """The listed file `path`."""
-        try:
-            return self.files[path]
-        except KeyError:
-            raise NotFound(
-                f"{self.project}/{self.name} has no file {path}", code="file.unlisted", candidates=list(self.files)
-            ) from None
-
 
 # What the policy no longer wants but what a rekey by a writer mends: reads warn, writes are refused.
 MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})

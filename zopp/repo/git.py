@@ -112,11 +112,6 @@ def blobs(root: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         at += size + 1
 
 
-def is_tracked_clean(root: str, paths: Sequence[str]) -> bool:
-    """Whether none of `paths` differs from HEAD."""
-    return not run(root, "status", "--porcelain", "--", *paths).stdout.strip()
-
-
 def commit(root: str, paths: Sequence[str], message: str) -> str:
     """Commit exactly `paths` (added or removed as they stand), whatever else is staged; the new commit's id."""
     run(root, "add", "--all", "--force", "--", *paths)

@@ -4,7 +4,9 @@ What is checked: the anchor against the pin, the log's last line against the ver
 against the remembered one, the manifest's signature, writer, data-key origins and recipients against the policy, its
 generation against the remembered one, each file's hash, shape, recipients and stanzas, and on opening the key
 commitment, every GCM tag and the MAC. Whatever is unusual is None, 'ask the full path', which decides and words it:
-this module never says no, and never yes where the full path would not (a property test holds it to that).
+this module never says no, and never yes where the full path would not (a property test holds it to that), with one
+exception: reading looks at the log's last line only. Earlier lines that were changed under it go unseen here; what
+counts is the verified head, which they cannot alter. `verify`, the full path and `set_text` compare every line.
 """
 
 import os

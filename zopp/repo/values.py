@@ -43,14 +43,6 @@ def parse_key(text: str) -> Path:
             raise UsageError("the key ends in a dot", code="key.malformed")
 
 
-def as_path(keys: Sequence[Path], path: Path) -> Path:
-    """`path` with parts that are list indices in one of the existing leaf paths turned into numbers."""
-    for known in keys:
-        if len(known) >= len(path) and all(str(a) == str(b) for a, b in zip(known, path, strict=False)):
-            return known[: len(path)]
-    return path
-
-
 @dataclass(slots=True)
 class Opened:
     """A file of an environment, decrypted."""

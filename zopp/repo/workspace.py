@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zopp.errors import IntegrityError, NotFound, Unknown, ZoppError
-from zopp.policy import log
 from zopp.policy.state import State
 from zopp.repo import files, journal, layout, pins, policycache, settings as settings_module, userdirs
 from zopp.repo.layout import Checkout
@@ -220,11 +219,3 @@ def require_writable(ws: Workspace, *, on_old_base: bool = False) -> None:
 def describe_project(folder: str) -> str:
     """A project's folder for people: '.' for the root."""
     return folder or os.curdir
-
-
-def verified_log(data: bytes, *, genesis: str) -> State | ZoppError:
-    """Fold `data` without any cache; the error itself instead of an exception, for commands that report findings."""
-    try:
-        return log.fold(data, genesis=genesis)
-    except ZoppError as exc:
-        return exc
