@@ -4,6 +4,7 @@ request   make keys on this machine (or use those there are) and print the reque
 add       let a requested device or service in; its user is added if new
 list      who holds keys, in this workspace
 current   which principals this machine is; `use NAME` switches between keys of this machine
+recover   take the keys of a recovery file into use on this machine
 disable   take one out: its files are rekeyed. enable: let it back in
 cap       the most that a device may have, workspace-wide
 adopt     let in a bare age recipient, which can read at most
@@ -32,6 +33,7 @@ EXAMPLES = epilog(
     "zopp principal request --service ci --out-keys ci-keys/   keys for a CI job",
     "zopp principal cap bob-laptop read",
     "zopp principal disable bob-laptop --dry-run",
+    "zopp principal recover zopp-recovery-acme.age",
 )
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
 from zopp._fast import sha512
-from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
+from zopp.errors import FormatError, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
-from zopp.repo import blocks, files, foreign, git, journal, layout, memory, pins, settings as settings_module, userdirs
+from zopp.repo import blocks, files, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
-from zopp.repo.workspace import Workspace, check_anchor, in_ci, standing
+from zopp.repo.workspace import Workspace, find_anchor, in_ci
 
 _SECRETS_SUFFIXES = (".yaml", ".yml", ".json", ".env", ".ini")
 
@@ -51,48 +51,23 @@ class Report:
 def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) -> Report:
     """Check the working copy that holds `start`. Raises only where there is nothing to check at all."""
     report = Report()
-    checkout = layout.find_checkout(start)
-    pin = pins.find(userdirs.state(env), checkout, env)
-    if journal.pending(checkout):
-        with journal.lock(checkout):
-            done = journal.recover(checkout)
-        report.add("journal.finished", "note", "finished what an interrupted command had begun: " + ", ".join(done))
-    folder = layout.find_project(checkout, start)
-    if folder is None:
-        if pin is None:
-            raise NotFound("no zopp.toml here or above", code="workspace.missing", place=start)
-        report.add(
-            "anchor.lost", "error", f"zopp.toml is gone; this clone is pinned to {pin.workspace}", layout.SETTINGS
-        )
-        return report
-    place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
     try:
-        settings = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
-        check_anchor(settings, pin, place, folder)
+        anchor = find_anchor(start, env)
+    except ZoppError as exc:
+        if exc.code in ("workspace.missing", "git.missing"):
+            raise  # nothing to check
+        report.add_error(exc)
+        return report
+    if anchor.recovered:
+        done = ", ".join(anchor.recovered)
+        report.add("journal.finished", "note", "finished what an interrupted command had begun: " + done)
+    _other_anchors(report, anchor.checkout.root, anchor.settings, anchor.place)
+    try:
+        ws = anchor.opened(env, lambda data, genesis: log.fold(data, genesis=genesis))
     except ZoppError as exc:
         report.add_error(exc)
         return report
-    _other_anchors(report, checkout.root, settings, place)
-    try:
-        data = files.read(checkout.root, layout.POLICY)
-        state = log.fold(data, genesis=settings.genesis)
-        if state.name != settings.workspace:
-            raise IntegrityError(f"is that of {state.name}, not {settings.workspace}", code="anchor.changed")
-    except ZoppError as exc:
-        exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
-        report.add_error(exc)
-        return report
-    report.statements = state.seq + 1
-    ws = Workspace(
-        checkout=checkout,
-        env=env,
-        settings=settings,
-        folder=folder,
-        pin=pin,
-        state=state,
-        log=data,
-        place=standing(state, pin),
-    )
+    report.statements = ws.state.seq + 1
     _trust(report, ws, require_latest=require_latest)
     environments = _environments(report, ws, require_latest=require_latest)
     _blocks(report, ws)

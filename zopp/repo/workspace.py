@@ -5,7 +5,7 @@ compares it with what this user remembers; it never learns (`memory.learn` does,
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from zopp.errors import IntegrityError, NotFound, Unknown, ZoppError
@@ -66,6 +66,64 @@ def open_workspace(
 
     NotFound outside git or where no zopp.toml is (and no pin says there was one). IntegrityError when the anchor was
     changed, lost or nested, or the log does not verify. Unknown in CI without a pin."""
+    anchor = find_anchor(start, env, recover=recover, new_project=new_project)
+    check_outer(anchor.checkout, anchor.settings, anchor.place, anchor.folder)
+    if anchor.pin is None and ci_needs_pin and in_ci(env):
+        raise Unknown(
+            "this clone is not pinned, and a CI job has no memory of its own",
+            code="unpinned.ci",
+            hint=f"set {pins.TRUST_VARIABLE} to what `zopp trust --print` says in a trusted clone",
+        )
+    return anchor.opened(
+        env, lambda data, genesis: policycache.fold(data, genesis=genesis, cache_dir=userdirs.cache(env))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A zopp.toml found and held against the pin, no policy read yet. `place` is its path below the root; `recovered`
+    names what an interrupted command had left to be finished."""
+
+    checkout: Checkout
+    pin: pins.Pin | None
+    folder: str
+    place: str
+    settings: Settings
+    recovered: list[str]
+
+    def opened(self, env: Mapping[str, str], fold: Callable[[bytes, str], State]) -> Workspace:
+        """The workspace with its log folded by `fold` (bytes, genesis), which decides what may be taken as verified."""
+        try:
+            data = files.read(self.checkout.root, layout.POLICY)
+        except NotFound:
+            raise IntegrityError("the policy log is gone", code="anchor.lost", place=layout.POLICY) from None
+        try:
+            state = fold(data, self.settings.genesis)
+        except ZoppError as exc:
+            exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
+            raise
+        if state.name != self.settings.workspace:
+            raise IntegrityError(
+                f"names workspace {self.settings.workspace}, but the policy log is that of {state.name}",
+                code="anchor.changed",
+                place=self.place,
+            )
+        return Workspace(
+            checkout=self.checkout,
+            env=env,
+            settings=self.settings,
+            folder=self.folder,
+            pin=self.pin,
+            state=state,
+            log=data,
+            place=standing(state, self.pin),
+            recovered=self.recovered,
+        )
+
+
+def find_anchor(start: str, env: Mapping[str, str], *, recover: bool = True, new_project: bool = False) -> Anchor:
+    """The first half of opening, for `open_workspace` and `verify` alike: find, finish what was interrupted, parse, and
+    hold against the pin. Errors as in `open_workspace`."""
     checkout = layout.find_checkout(start)
     pin = pins.find(userdirs.state(env), checkout, env)
     recovered: list[str] = []
@@ -76,9 +134,9 @@ def open_workspace(
     if folder is None:
         if pin is not None:
             raise IntegrityError(
-                f"this clone is pinned to workspace {pin.workspace}, but zopp.toml is gone",
+                f"zopp.toml is gone; this clone is pinned to workspace {pin.workspace}",
                 code="anchor.lost",
-                place=checkout.root,
+                place=layout.SETTINGS,
                 hint="restore it with: git checkout HEAD -- zopp.toml",
             )
         raise NotFound(
@@ -87,38 +145,7 @@ def open_workspace(
     place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
     settings = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
     check_anchor(settings, pin, place, folder, new_project=new_project)
-    check_outer(checkout, settings, place, folder)
-    if pin is None and ci_needs_pin and in_ci(env):
-        raise Unknown(
-            "this clone is not pinned, and a CI job has no memory of its own",
-            code="unpinned.ci",
-            hint=f"set {pins.TRUST_VARIABLE} to what `zopp trust --print` says in a trusted clone",
-        )
-    data = files.read_if_there(checkout.root, layout.POLICY)
-    if data is None:
-        raise IntegrityError("the policy log is gone", code="anchor.lost", place=layout.POLICY)
-    try:
-        state = policycache.fold(data, genesis=settings.genesis, cache_dir=userdirs.cache(env))
-    except ZoppError as exc:
-        exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
-        raise
-    if state.name != settings.workspace:
-        raise IntegrityError(
-            f"names workspace {settings.workspace}, but the policy log is that of {state.name}",
-            code="anchor.changed",
-            place=place,
-        )
-    return Workspace(
-        checkout=checkout,
-        env=env,
-        settings=settings,
-        folder=folder,
-        pin=pin,
-        state=state,
-        log=data,
-        place=standing(state, pin),
-        recovered=recovered,
-    )
+    return Anchor(checkout, pin, folder, place, settings, recovered)
 
 
 def check_anchor(
