@@ -52,7 +52,7 @@ LIST = {
 }  # fmt: skip
 GET = LIST | {"zopp.keys._pyrage"}
 RUN = GET | {"zopp.exchange", "zopp.exchange.names"}
-SET = RUN | {"fcntl", "time", "zopp.keys.signing", "zopp.repo.journal", "zopp.sopsfile.recipients"}
+SET = RUN | {"fcntl", "time", "zopp.keys.signing", "zopp.repo.catfile", "zopp.repo.journal", "zopp.sopsfile.recipients"}
 
 HEAVY = {
     "argparse", "base64", "contextlib", "dataclasses", "datetime", "enum", "hashlib", "json", "logging", "pathlib",

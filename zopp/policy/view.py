@@ -8,7 +8,7 @@ Layout: magic, SHA-256 of header and segments, 4-byte length of the header, head
 (JSON, one per environment and one of principals), then 32 bytes a statement.
 """
 
-from zopp._fast import json_parse, sha256
+from zopp._fast import json_parse, sha256, sha512
 from zopp.errors import FormatError, NotFound
 from zopp.policy import canonical, manifest, names
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from zopp.policy.manifest import Manifest, Signature
     from zopp.policy.state import State
 
-MAGIC = b"zopp-view-1\n"
+MAGIC = b"zopp-view-2\n"
 _START = len(MAGIC) + 32 + 4
 
 
-def dump(state: "State") -> bytes:
-    """The view of a verified state."""
+def dump(state: "State", log: bytes = b"") -> bytes:
+    """The view of a verified state. `log`: the bytes it is the fold of, kept as a digest; without them the view says
+    of no log that it is this one."""
     segments: list[bytes] = []
     offset = 0
     where: dict[str, list[int]] = {}
@@ -59,6 +60,7 @@ def dump(state: "State") -> bytes:
             "at": state.at,
             "envs": where,
             "head": state.head,
+            "log": sha512(log).hex(),
             "name": state.name,
             "principals": add(people),
             "seq": state.seq,
@@ -97,8 +99,8 @@ class EnvView:
 
 
 class View:
-    """A verified head. `ws` genesis hash, `name`, `seq`, `head` its hash, `at` its time, `envs` the environments'
-    names. FormatError if the bytes are not a whole view: then fold the log again."""
+    """A verified head. `ws` genesis hash, `name`, `seq`, `head` its hash, `at` its time, `log` the SHA-512 of
+    the whole log, `envs` the environments' names. FormatError if the bytes are not a whole view: fold the log again."""
 
     __slots__ = (
         "_data",
@@ -110,6 +112,7 @@ class View:
         "at",
         "envs",
         "head",
+        "log",
         "name",
         "seq",
         "ws",
@@ -129,6 +132,7 @@ class View:
             self.ws: str = header["ws"]
             self.name: str = header["name"]
             self.head: str = header["head"]
+            self.log: bytes = bytes.fromhex(header["log"])
             self.at: int = header["at"]
             self._where: dict[str, list[int]] = header["envs"]
             self._people: list[int] = header["principals"]
@@ -150,10 +154,6 @@ class View:
             raise NotFound("the policy log has no such statement", code="seq")
         start = self._hashes + 32 * seq
         return self._data[start : start + 32].hex()
-
-    def chain(self) -> bytes:
-        """The hashes of all statements, 32 bytes each."""
-        return self._data[self._hashes :]
 
     def env(self, name: str) -> EnvView:
         """The environment `PROJECT/ENV` as statements name it; NotFound if there is none."""

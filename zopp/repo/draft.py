@@ -127,7 +127,7 @@ class Draft:
         drafted = [path for path, pair in self.changes.items() if pair != (None, None)]
         if self.lines:
             ws.state, ws.log = self.state, self.changes[layout.POLICY][1] or b""
-            policycache.store(self.state, cache_dir=userdirs.cache(ws.env))
+            policycache.store(self.state, ws.log, cache_dir=userdirs.cache(ws.env))
         made = git.commit(ws.root, drafted, message) if message is not None and drafted else None
         if made is not None:
             memory.learn(ws, [open_environment(ws, scope) for scope in self._touched])

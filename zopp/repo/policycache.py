@@ -37,13 +37,13 @@ def fold(data: bytes, *, genesis: str, cache_dir: str) -> State:
         exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
         raise
     if cached is None or (state.seq, state.head) != verified:
-        store(state, cache_dir=cache_dir)
+        store(state, data, cache_dir=cache_dir)
     return state
 
 
-def store(state: State, *, cache_dir: str) -> None:
-    """Keep the view of a verified head. A cache that cannot be written costs time, not correctness."""
+def store(state: State, data: bytes, *, cache_dir: str) -> None:
+    """Keep the view of the verified head of `data`. A cache that cannot be written costs time, not correctness."""
     try:
-        files.replace_private(cache_file(cache_dir, state.ws), view.dump(state))
+        files.replace_private(cache_file(cache_dir, state.ws), view.dump(state, data))
     except OSError:
         return

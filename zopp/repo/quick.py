@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from zopp.policy.manifest import Manifest
     from zopp.policy.view import EnvView, View
+    from zopp.repo.catfile import CatFile
     from zopp.repo.layout import Checkout
     from zopp.repo.pins import Pin
     from zopp.sopsfile.scan import Scan
@@ -199,7 +200,14 @@ def open_quick(start: str, environ: "Mapping[str, str]", project: "str | None", 
         return None
 
 
-def _open(start: str, environ: "Mapping[str, str]", project: "str | None", name: "str | None") -> "Quick | None":
+def _open(
+    start: str,
+    environ: "Mapping[str, str]",
+    project: "str | None",
+    name: "str | None",
+    git: "CatFile | None" = None,
+) -> "Quick | None":
+    """`git` is asked about the manifest's history as soon as its name is known."""
     checkout = layout.find_checkout(start)
     if os.path.exists(layout.journal_file(checkout)):
         return None
@@ -234,6 +242,8 @@ def _open(start: str, environ: "Mapping[str, str]", project: "str | None", name:
     if at.kind != "direct":
         return None
     path = layout.manifest_path(scope)
+    if git is not None:
+        git.ask([b"HEAD"] + [b"%s:%s" % (rev, path.encode()) for rev in (b"HEAD", b"HEAD^1", b"HEAD^2")])
     data = files.read(checkout.root, path)
     signature = sshsig.parse(files.read(checkout.root, path + ".sig").decode("ascii"))
     manifest = views.quick_manifest(view, data, signature, env=scope)
@@ -300,27 +310,41 @@ def set_text(
 ) -> "tuple[int, Quick] | None":
     """Set the top-level text `key` through lock and journal, signed: (UNCHANGED or WRITTEN, the environment). None
     before anything is written: ask the full path. `now` in Unix seconds."""
-    from zopp.repo import journal
+    from zopp.repo import catfile, journal
 
+    git = None
     try:
         checkout = layout.find_checkout(start)
+        git = catfile.CatFile(checkout.root, environ)
         with journal.lock(checkout):
-            return _set(start, environ, project, name, key, value, now)
+            log = _LogDigest(checkout.root)
+            return _set(git, log, start, environ, project, name, key, value, now)
     except (ZoppError, OSError, UnicodeError, ValueError) as exc:
         if getattr(exc, "code", "") == "journal.foreign":
             raise
         return None
+    finally:
+        if git is not None:
+            git.close()
 
 
 def _set(
-    start: str, environ: "Mapping[str, str]", project: "str | None", name: "str | None", key: str, value: str, now: int
+    git: "CatFile",
+    log: "_LogDigest",
+    start: str,
+    environ: "Mapping[str, str]",
+    project: "str | None",
+    name: "str | None",
+    key: str,
+    value: str,
+    now: int,
 ) -> "tuple[int, Quick] | None":
-    found = _open(start, environ, project, name)
+    found = _open(start, environ, project, name, git)
     if found is None or os.path.exists(os.path.join(found.checkout.root, layout.EXPOSURE)):
         return None
     if os.path.exists(os.path.join(found.checkout.git_dir, "MERGE_HEAD")):
         return None
-    if not _whole_log(found):
+    if not log.fits(found.view):
         return None
     path = found.names_of.get((key,), next(iter(found.scans), ""))
     if not path or any(leaf[:1] == (key,) and leaf != (key,) for leaf in found.names_of):
@@ -344,7 +368,7 @@ def _set(
     if new is None:
         return None
     where = layout.manifest_path(found.scope)
-    if not _follows_history(found, where):
+    if not _follows_history(git.answers(), found.manifest):
         return None
     if new == old:
         return UNCHANGED, found
@@ -378,10 +402,32 @@ def _set(
     return WRITTEN, found
 
 
-def _whole_log(found: Quick) -> bool:
-    """Whether every line of the log is the one that was verified: who signs says that the repository is sound."""
-    statements = files.read(found.checkout.root, layout.POLICY).split(b"\n")
-    return not statements.pop() and b"".join(map(_fast.sha256, statements)) == found.view.chain()
+class _LogDigest:
+    """The SHA-512 of the whole log, computed beside the rest: who signs says that every line is the one that was
+    verified, and a thousand of them take a millisecond."""
+
+    __slots__ = ("_digest", "_done")
+
+    def __init__(self, root: str) -> None:
+        from _thread import allocate_lock, start_new_thread
+
+        self._digest = b""
+        self._done = allocate_lock()
+        self._done.acquire()
+        start_new_thread(self._work, (root,))
+
+    def _work(self, root: str) -> None:
+        try:
+            self._digest = _fast.sha512(files.read(root, layout.POLICY))
+        except ZoppError:
+            self._digest = b""  # equals no view's: the full path reads it again and says why it cannot
+        finally:
+            self._done.release()
+
+    def fits(self, view: "View") -> bool:
+        """Whether the log here is the one that `view` was made from; asked once."""
+        self._done.acquire()
+        return self._digest == view.log
 
 
 def _timestamp(now: int) -> str:
@@ -390,18 +436,15 @@ def _timestamp(now: int) -> str:
     return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now))
 
 
-def _follows_history(found: Quick, where: str) -> bool:
+def _follows_history(answers: "list[bytes | None] | None", here: "Manifest") -> bool:
     """Whether git's history has nothing against the manifest here, as `environment._parents` and `manifests.check`
     judge it: for HEAD and its parents alike, accepted or not, which is stricter (a poisoned generation, A12, is the
-    full path's to see through). False also if git does not answer as expected."""
-    asked = [b"HEAD"] + [b"%s:%s" % (rev, where.encode()) for rev in (b"HEAD", b"HEAD^1", b"HEAD^2")]
-    answers = _cat_file(found, asked)
-    if answers is None or answers[0] is None:
+    full path's to see through). False also if git did not answer as expected."""
+    if not answers or answers[0] is None:
         return False
     commit = answers[0]
     if commit[: commit.find(b"\n\n")].count(b"\nparent ") > 2:
         return False
-    here = found.manifest
     for body in answers[1:]:
         if body is None or body == here.raw:
             continue
@@ -416,54 +459,3 @@ def _follows_history(found: Quick, where: str) -> bool:
             if was is not None and same_key and (was.dk_seq, was.dk_by) != (entry.dk_seq, entry.dk_by):
                 return False
     return True
-
-
-def _cat_file(found: Quick, asked: "list[bytes]") -> "list[bytes | None] | None":
-    """What `git cat-file --batch` says to each of `asked`, None for what does not exist; None as a whole if it says
-    anything else. One process, started without the subprocess module, whose import costs more than git does."""
-    in_read, in_write = os.pipe()
-    out_read, out_write = os.pipe()
-    actions = [
-        (os.POSIX_SPAWN_DUP2, in_read, 0),
-        (os.POSIX_SPAWN_DUP2, out_write, 1),
-        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-    ]
-    environ = {name: value for name, value in found.environ.items() if not name.startswith("GIT_")}
-    argv = ["git", "-C", found.checkout.root, "cat-file", "--batch"]
-    try:
-        child = os.posix_spawnp("git", argv, environ, file_actions=actions)
-        os.close(in_read)
-        in_read = -1
-        os.close(out_write)
-        out_write = -1
-        try:
-            os.write(in_write, b"".join([name + b"\n" for name in asked]))  # a few hundred bytes: never blocks
-            os.close(in_write)
-            in_write = -1
-            parts = []
-            while part := os.read(out_read, 1 << 16):
-                parts.append(part)
-        finally:
-            if in_write >= 0:
-                os.close(in_write)
-                in_write = -1
-            status = os.waitpid(child, 0)[1]
-    finally:
-        for fd in (in_read, in_write, out_read, out_write):
-            if fd >= 0:
-                os.close(fd)
-    data, at = b"".join(parts), 0
-    answers: list[bytes | None] = []
-    for name in asked:
-        end = data.index(b"\n", at)
-        header = data[at:end]
-        at = end + 1
-        if header == name + b" missing":
-            answers.append(None)
-            continue
-        _, kind, size = header.split(b" ")
-        if kind != (b"blob" if b":" in name else b"commit"):
-            return None
-        answers.append(data[at : at + int(size)])
-        at += int(size) + 1
-    return answers if status == 0 and at == len(data) else None
