@@ -11,9 +11,12 @@ import sys
 
 def main(action: str, source: str, target: str, identity_file: str) -> None:
     """`action` is decrypt, encrypt or set; `target` is where the output goes."""
+    import gc
+
     from zopp import sopsfile
     from zopp.keys import agefile, identity
 
+    gc.set_threshold(100_000)  # as zopp.cli.main
     with open(identity_file, "rb") as file:
         me = identity.parse(file.read(), "key")[0]
     with open(source, "rb") as file:

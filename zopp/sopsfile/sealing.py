@@ -45,6 +45,8 @@ class FreshComment(Comment):
 
 def fresh(node: Any, depth: int = 0) -> Any:
     """A fresh tree of a plaintext tree (or of plain dicts and lists). FormatError for what a file cannot hold."""
+    if node.__class__ is str:
+        return Fresh(node)
     if depth > MAX_DEPTH:
         raise FormatError("the document is nested too deeply", code="too_deep")
     if isinstance(node, dict):

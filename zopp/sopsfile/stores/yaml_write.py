@@ -45,7 +45,10 @@ def mapping_lines(node: Mapping, column: int, unit: int) -> list[str]:
         if isinstance(key, Comment):
             lines.append(f"{pad}#{key.text}")
             continue
-        lines += entry_lines(key, value, column, unit)
+        if value.__class__ is str and "\n" not in value:  # nearly every line
+            lines.append(f"{pad}{key_text(key)}: {scalar_text(value)}")
+        else:
+            lines += entry_lines(key, value, column, unit)
     return lines
 
 
