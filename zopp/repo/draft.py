@@ -71,7 +71,11 @@ class Draft:
             dk_seq=self.state.seq if made else (old.dk_seq if old else None),
             dk_by=self.signer.principal if made else (old.dk_by if old else None),
         )
-        self.put(path, data)
+        if path in self.changes or path not in env.files:
+            self.put(path, data)
+        else:
+            # What was checked is what is replaced: the journal refuses if the file is another by then.
+            self.changes[path] = (env.files[path].data, data)
 
     def touch(self, env: Environment) -> _Touched:
         """Sign the manifest of `env` anew, even if none of its files changes. Denied unless the signer may write there
@@ -163,7 +167,7 @@ class Draft:
         if git.resolve(self.ws.root, "HEAD") is not None:
             revisions += git.parents(self.ws.root, "HEAD")
         for revision in revisions:
-            other = accepted(self.ws, env.scope, revision)
+            other = accepted(self.ws, env.scope, revision, but=env.manifest_bytes)
             if other is not None and other.generation > best[0]:
                 best = (other.generation, other.hash)
         pin = self.ws.pin

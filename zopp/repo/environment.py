@@ -213,12 +213,13 @@ def _parents(ws: Workspace, scope: str, here: bytes | None) -> list[Manifest]:
     return [made for revision in revisions if (made := accepted(ws, scope, revision)) is not None]
 
 
-def accepted(ws: Workspace, scope: str, revision: str) -> Manifest | None:
-    """The manifest of `scope` in a commit, if a writer of today signed it there. One that nobody accepts proves nothing
-    about what follows it: else whoever can push would end an environment with a generation of 2^53 (A12)."""
+def accepted(ws: Workspace, scope: str, revision: str, *, but: bytes | None = None) -> Manifest | None:
+    """The manifest of `scope` in a commit, unless its bytes are `but`, if a writer of today signed it there. One that
+    nobody accepts proves nothing about what follows it: else whoever can push would end an environment with a
+    generation of 2^53 (A12)."""
     path = layout.manifest_path(scope)
     data = git.show(ws.root, revision, path)
-    signature = None if data is None else git.show(ws.root, revision, path + ".sig")
+    signature = None if data is None or data == but else git.show(ws.root, revision, path + ".sig")
     if data is None or signature is None:
         return None
     try:

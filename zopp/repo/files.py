@@ -32,7 +32,7 @@ def check_path(path: str) -> None:
         why = "is not relative"
     elif any(part in ("", ".", "..") for part in parts):
         why = "has an empty, '.' or '..' component"
-    elif "\\" in path or any(ord(ch) < 0x20 or ord(ch) == 0x7F for ch in path):
+    elif "\\" in path or (not path.isprintable() and any(ord(ch) < 0x20 or ord(ch) == 0x7F for ch in path)):
         why = "holds a backslash or a control character"
     elif any(part.rstrip(". ").casefold() in (".git", "git~1") for part in parts):
         why = "leads into git's own folder"
@@ -162,14 +162,18 @@ def replace(root: str, path: str, data: bytes) -> None:
 
 def _replace_batch(root: str, batch: "list[tuple[str, bytes]]", folders: "set[str]") -> None:
     """`folders` collects those whose entries changed."""
+    parents: dict[str, int] = {}
     staged: list[tuple[int, str]] = []
     fds: list[int] = []
     path = ""
     try:
         for path, data in batch:
-            staged.append(_open_parent(root, path, made=folders))
-            folders.add(path.rpartition("/")[0])
-            fds.append(_stage(*staged[-1], data, path))
+            folder, _, name = path.rpartition("/")
+            if folder not in parents:
+                parents[folder], _ = _open_parent(root, path, made=folders)
+                folders.add(folder)
+            staged.append((parents[folder], name))
+            fds.append(_stage(parents[folder], name, data, path))
         _sync(fds)
         for parent, name in staged:
             os.rename(_beside(name), name, src_dir_fd=parent, dst_dir_fd=parent)
@@ -185,7 +189,7 @@ def _replace_batch(root: str, batch: "list[tuple[str, bytes]]", folders: "set[st
     finally:
         for fd in fds:
             os.close(fd)
-        for parent, _ in staged:
+        for parent in parents.values():
             os.close(parent)
 
 

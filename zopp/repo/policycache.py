@@ -7,6 +7,7 @@ lies in the user's own folder and is rebuilt whenever it does not fit.
 
 import os
 
+from zopp import _fast
 from zopp.errors import ZoppError
 from zopp.policy import log, view
 from zopp.policy.state import State
@@ -30,15 +31,29 @@ def load(cache_dir: str, genesis: str) -> view.View | None:
 def fold(data: bytes, *, genesis: str, cache_dir: str) -> State:
     """The state after the log `data`, signatures of a cached verified prefix not checked again."""
     cached = load(cache_dir, genesis)
-    verified = None if cached is None else (cached.seq, cached.head)
     try:
+        verified = None if cached is None else _common(cached, log.split(data))
         state = log.fold(data, genesis=genesis, verified=verified)
     except ZoppError as exc:
         exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
         raise
-    if cached is None or (state.seq, state.head) != verified:
+    if cached is None or (state.seq, state.head) != (cached.seq, cached.head):
         store(state, data, cache_dir=cache_dir)
     return state
+
+
+def _common(cached: view.View, lines: list[bytes]) -> tuple[int, str] | None:
+    """(seq, hash) of the last statement that `lines` have in common with the verified log: on another branch, after a
+    pull or a checkout, what was verified before the fork stays verified. Each line names the one before, so a line
+    that is equal says that all before it are."""
+    equal, differs = -1, min(cached.seq + 1, len(lines))
+    while differs - equal > 1:
+        at = (equal + differs) // 2
+        if _fast.sha256(lines[at]).hex() == cached.hash_at(at):
+            equal = at
+        else:
+            differs = at
+    return None if equal < 0 else (equal, cached.hash_at(equal))
 
 
 def store(state: State, data: bytes, *, cache_dir: str) -> None:
