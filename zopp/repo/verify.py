@@ -61,12 +61,13 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     if anchor.recovered:
         done = ", ".join(anchor.recovered)
         report.add("journal.finished", "note", "finished what an interrupted command had begun: " + done)
-    _other_anchors(report, anchor.checkout.root, anchor.settings, anchor.place)
+    projects = _other_anchors(report, anchor.checkout.root, anchor.settings, anchor.place)
     try:
         ws = anchor.opened(env, lambda data, genesis: log.fold(data, genesis=genesis))
     except ZoppError as exc:
         report.add_error(exc)
         return report
+    ws.folders = {project: place.rpartition("/")[0] for project, place in projects.items()}
     report.statements = ws.state.seq + 1
     _trust(report, ws, require_latest=require_latest)
     environments = _environments(report, ws, require_latest=require_latest)
@@ -116,9 +117,7 @@ def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> lis
             continue
         for path in env.files:
             report.files += 1
-            owner = owners.setdefault(path, scope)
-            if owner != scope:
-                report.add("path.shared", "error", f"is listed by {owner} and by {scope}", path)
+            owners.setdefault(path, scope)
         _same_data_keys(report, ws, env)
         _beside(report, ws, env, hard)
     _orphans(report, ws)
@@ -284,9 +283,9 @@ def _blocks(report: Report, ws: Workspace) -> None:
             )
 
 
-def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> None:
+def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> dict[str, str]:
     """Every zopp.toml of the tree must name this workspace, and a project of its own; a `.zopp` folder below the root
-    is not read by anyone."""
+    is not read by anyone. The projects with their zopp.toml."""
     listing = git.run(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     projects = {settings.project: place}
     for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
@@ -304,3 +303,4 @@ def _other_anchors(report: Report, root: str, settings: settings_module.Settings
         elif projects.setdefault(other.project, path) != path:
             where = projects[other.project]
             report.add("anchor.nested", "error", f"names project {other.project}, as {where} does", path)
+    return projects
