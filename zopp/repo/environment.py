@@ -308,8 +308,12 @@ def _remembered(ws: Workspace, env: Environment) -> list[Finding]:
 
 
 def require_readable(env: Environment) -> list[Finding]:
-    """Refuse an environment whose files may not be used; the findings that only warn otherwise."""
+    """Refuse an environment whose files may not be used; the findings that only warn otherwise. Where a manifest was
+    seen and is gone with its files there is nothing to use, and a command would run without a value and without a
+    word."""
     bad = [f for f in env.findings if f.severity == "error" and f.code not in MENDED_BY_REKEY]
+    if env.manifest_bytes is None:
+        bad += [f for f in env.findings if f.code == "generation.older"]
     if bad:
         raise refusal(env, bad)
     return env.findings
@@ -341,6 +345,8 @@ def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
         )
     elif first.code == "manifest.missing":
         hint = f"restore it from git, or a writer takes the files in with: zopp sign -e {env.name}"
+    elif first.code == "generation.older" and env.manifest_bytes is None:
+        hint = f"see who removed it: git log -- {first.place}; if that was meant: zopp trust --accept"
     elif first.code in MISPLACED:
         hint = f"a writer can take it out of the manifest where zopp.toml does not have it: zopp sign -e {env.name}"
     elif first.code in MENDED_BY_REKEY:
