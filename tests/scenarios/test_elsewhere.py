@@ -1,12 +1,14 @@
-"""`-C DIR`: as with git, a command runs as if started there, and every path that is typed counts from there."""
+"""Where commands and their children run. `-C DIR`: as with git, a command runs as if started there, and every path that
+is typed counts from there."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import Team, User
+from tests.support import ROOT, Team, User
 
 
 @pytest.fixture
@@ -73,6 +75,19 @@ def test_the_command_of_run_starts_there(team: Team, away: Path) -> None:
     alice.path("sub/program").chmod(0o755)
     done = alice.child("-C", "clone/alice", "run", "--", "sub/program", launcher=("env", "-C", str(team.base)))
     assert done.stdout.decode() == f"{os.path.realpath(alice.repo)} base-dev\n", done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="what a process was started with is not told here")
+@pytest.mark.parametrize("own", [{}, {"LC_CTYPE": "C"}, {"LC_CTYPE": "C.UTF-8"}, {"LC_CTYPE": "POSIX", "LANG": "C"}])
+@pytest.mark.parametrize("full", [(), ("--prefix", "")])
+def test_the_child_gets_the_environment_that_zopp_got(team: Team, own: dict[str, str], full: tuple[str, ...]) -> None:
+    """Python's own LC_CTYPE (PEP 538) is not handed on, on the short way and on the full one, nor is one's own lost."""
+    alice = team.alice
+    given = {"HOME": str(alice.home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **own}
+    argv = [sys.executable, "-m", "zopp.cli.main", "run", "-e", "dev", *full, "--", "/usr/bin/env", "-0"]
+    done = subprocess.run(argv, cwd=alice.repo, env=given, capture_output=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.decode().rstrip("\0").split("\0"))
+    assert found == {**given, "BASE": "base-dev"}
 
 
 @pytest.mark.parametrize(("verb", "code"), [(("list",), 2), (("run", "--", "true"), 125)])

@@ -20,6 +20,7 @@ def main(argv: "list[str] | None" = None) -> int:
             import gc
 
             gc.disable()
+            _undo_coercion()
         quick = fast.try_fast(argv, os.environ)
         if quick is not None:
             sys.stdout.flush()
@@ -39,6 +40,23 @@ def main(argv: "list[str] | None" = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return 130
+
+
+def _undo_coercion() -> None:
+    """Under the C locale Python puts LC_CTYPE into its own environment (PEP 538), where every child would find it.
+    Linux still knows what the process was started with; elsewhere a value of one's own looks the same, and stays."""
+    if os.environ.get("LC_CTYPE") not in ("C.UTF-8", "C.utf8", "UTF-8"):
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            started = file.read().split(b"\0")
+    except OSError:
+        return
+    own = [text[9:] for text in started if text.startswith(b"LC_CTYPE=")]
+    if own:
+        os.environ["LC_CTYPE"] = os.fsdecode(own[0])
+    else:
+        del os.environ["LC_CTYPE"]
 
 
 def _main(argv: "list[str]") -> int:
