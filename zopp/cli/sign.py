@@ -78,6 +78,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 hint="say which keys may differ: zopp sign --only KEY…, or --unchanged",
             )
         elif not ctx.confirm(f"sign this as {draft.signer.principal}?", otherwise=""):
+            ctx.note("nothing signed")
             return 1
         rekeyed = resign.sign(draft, found)
         commit = draft.commit(args.message)
