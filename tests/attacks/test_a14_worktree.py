@@ -199,6 +199,13 @@ def test_a15_info_attributes_of_ones_own_stay(team: Team) -> None:
     assert not job.path(".git/info/attributes").exists() or b"zopp" not in job.read(".git/info/attributes")
 
 
+def test_a15_info_attributes_that_cannot_be_written(team: Team) -> None:
+    alice = team.alice
+    alice.path(".git/info/attributes").unlink()
+    alice.path(".git/info/attributes").mkdir()
+    refused(alice.zopp("trust"), 3, words=["info/attributes: cannot be read or written"])
+
+
 def test_a15_attributes_before_the_block_do_no_harm(team: Team) -> None:
     alice = team.alice
     alice.write(".gitattributes", b"* text=auto eol=crlf\n" + alice.read(".gitattributes"))

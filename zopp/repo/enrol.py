@@ -6,7 +6,7 @@ Linked work trees share it. `zopp init` and `zopp trust` write it, a change of t
 import os
 from collections.abc import Iterable
 
-from zopp.errors import ZoppError
+from zopp.errors import Unknown, ZoppError
 from zopp.policy import manifest as manifests
 from zopp.repo import blocks, layout
 from zopp.repo.layout import Checkout
@@ -23,6 +23,12 @@ def _text(checkout: Checkout) -> str:
             return file.read()
     except FileNotFoundError:
         return ""
+    except OSError as exc:
+        raise _unusable(checkout, exc) from None
+
+
+def _unusable(checkout: Checkout, exc: OSError) -> Unknown:
+    return Unknown(f"cannot be read or written ({exc.strerror})", code="git.info", place=_path(checkout))
 
 
 def managed(ws: Workspace) -> list[str]:
@@ -43,18 +49,21 @@ def is_protected(checkout: Checkout) -> bool:
 
 
 def protect(checkout: Checkout, paths: Iterable[str]) -> None:
-    """Write the block for `paths`, last in the file, so that it wins; other lines stay."""
+    """Write the block for `paths`, last in the file, so that it wins; other lines stay. Unknown `git.info` where git's
+    folder cannot be written."""
     old = _text(checkout)
     new = blocks.update_attributes(old, paths)
     if new == old:
         return
     path = _path(checkout)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     staged = f"{path}.zopp-{os.getpid()}"
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(staged, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(new)
         os.replace(staged, path)
+    except OSError as exc:
+        raise _unusable(checkout, exc) from None
     finally:
         if os.path.exists(staged):
             os.unlink(staged)
