@@ -135,6 +135,29 @@ def test_a5_an_environment_that_lost_its_manifest(team: Team) -> None:
     refused(job.zopp("verify"), 1, words=["prod"])
 
 
+def test_a5_a_manifest_and_its_file_gone_and_committed(team: Team) -> None:
+    """Who has seen them reads nothing there, is told what happened, and says so if it was meant."""
+    alice, bob = team.alice, team.bob
+    team.grant("bob", "read")
+    for path in ("secrets/dev.yaml", ".zopp/manifest/api/dev.json", ".zopp/manifest/api/dev.json.sig"):
+        alice.path(path).unlink()
+    alice.share("gone")
+    alice.commit("and more")
+    alice.push()
+    bob.pull()
+    for user in (alice, bob):
+        for argv in (("get", "BASE"), ("get",), ("list",), ("run", "--", "true"), ("export",)):
+            done = user.zopp(*argv)
+            refused(
+                done, 1, 125, words=["the manifest is gone, which this clone has seen", "git log -- .zopp/manifest"]
+            )
+            assert done.exec is None
+        refused(user.zopp("verify"), 1, words=["the manifest is gone"])
+    refused(alice.zopp("set", "K", stdin="v"), 1, words=["--on-old-base"])
+    bob.ok("trust", "--accept", "--yes")
+    assert bob.ok("list").out == ""
+
+
 def test_a5_raw_files_are_no_way_round(team: Team) -> None:
     alice = team.alice
     alice.path("zopp.toml").unlink()

@@ -138,6 +138,74 @@ def test_a15_attributes(team: Team, what: str, where: str) -> None:
     refused(alice.zopp("verify"), 1, words=["git"])
 
 
+MANAGED = (
+    "secrets/dev.yaml", ".zopp/manifest/api/dev.json", ".zopp/manifest/api/dev.json.sig", ".zopp/policy.jsonl",
+    "zopp.toml", ".sops.yaml",
+)  # fmt: skip
+
+
+def attributes(user: User, folder: Path | None = None) -> set[str]:
+    """What git says of zopp's files, as `NAME: VALUE`, all files alike."""
+    at = () if folder is None else ("-C", str(folder))
+    names = ("text", "ident", "filter", "working-tree-encoding")
+    said = user.git(*at, "check-attr", *names, "--", *MANAGED).splitlines()
+    assert len(said) == len(names) * len(MANAGED)
+    return {line.split(": ", 1)[1] for line in said}
+
+
+PROTECTED = {"text: unset", "ident: unset", "filter: unset", "working-tree-encoding: unset"}
+
+
+@pytest.mark.parametrize("where", ["", "secrets/", ".zopp/"])
+def test_a15_an_enrolled_clone_is_out_of_the_trees_reach(team: Team, where: str) -> None:
+    """After `init` and after `trust` git's own info/attributes wins over the tree, in linked work trees too; what the
+    tree would do to others is still a finding."""
+    line = "* text eol=crlf ident filter=evil working-tree-encoding=UTF-16\n"
+    for user in (team.alice, team.bob):
+        user.write(f"{where}.gitattributes", line)
+        assert attributes(user) == PROTECTED
+        refused(user.zopp("verify"), 1, words=["git attribute"])
+    linked = team.base / "linked"
+    team.bob.git("worktree", "add", "-q", str(linked))
+    (linked / where / ".gitattributes").write_text(line)
+    assert attributes(team.bob, linked) == PROTECTED
+
+
+def test_a15_info_attributes_of_ones_own_stay(team: Team) -> None:
+    """The block is last and follows the files that are listed; `doctor` says when it is gone or overridden, and `trust`
+    puts it back."""
+    alice = team.alice
+    mine, clash = "*.png binary\n", "*.yaml text\n"
+    whole = alice.read(".git/info/attributes").decode()
+    assert "info/attributes protects signed files" in alice.zopp("doctor").out
+    for text, words in (
+        (mine, "does not protect"), (whole + clash, "overridden"), (whole.replace("/secrets/dev.yaml", "/x"), "out of"),
+    ):  # fmt: skip
+        alice.write(".git/info/attributes", text)
+        said = alice.zopp("doctor").out
+        assert words in said and "zopp trust" in said
+        alice.ok("trust")
+        assert "info/attributes protects signed files" in alice.zopp("doctor").out
+        assert attributes(alice) == PROTECTED
+    assert alice.read(".git/info/attributes").decode().startswith(whole.partition("# zopp:begin")[0])
+    alice.write(".git/info/attributes", mine)
+    alice.ok("trust")
+    alice.ok("env", "add", "late", "--file", "secrets/late.env.yaml")
+    alice.set("K", "v", "late")
+    text = alice.read(".git/info/attributes").decode()
+    assert text.startswith(mine) and "/secrets/late.env.yaml -text" in text
+    job = team.job()
+    job.ok("trust", "--print")
+    assert not job.path(".git/info/attributes").exists() or b"zopp" not in job.read(".git/info/attributes")
+
+
+def test_a15_info_attributes_that_cannot_be_written(team: Team) -> None:
+    alice = team.alice
+    alice.path(".git/info/attributes").unlink()
+    alice.path(".git/info/attributes").mkdir()
+    refused(alice.zopp("trust"), 3, words=["info/attributes: cannot be read or written"])
+
+
 def test_a15_attributes_before_the_block_do_no_harm(team: Team) -> None:
     alice = team.alice
     alice.write(".gitattributes", b"* text=auto eol=crlf\n" + alice.read(".gitattributes"))

@@ -138,6 +138,23 @@ def test_s5_run(team: Team) -> None:
     assert alice.child("run", "-e", "nowhere", "--", "true").returncode == 125
 
 
+def test_s5_nothing_is_left_of_a_mapping_that_unset_emptied(team: Team) -> None:
+    """`PATH.extra` becomes PATH_extra; an empty PATH left behind would be a name that `run` refuses."""
+    alice = team.alice
+    alice.set("PATH.extra.dir", "v")
+    alice.ok("run", "-e", "dev", "--", "true")
+    alice.ok("unset", "PATH.extra.dir", "-e", "dev", "--yes")
+    assert alice.ok("list", "-e", "dev").out == "BASE\n"
+    alice.ok("run", "-e", "dev", "--", "true")
+    alice.set("DB.host", "h")
+    alice.set("DB.port", "p")
+    alice.ok("unset", "DB.host", "DB.port", "-e", "dev", "--yes")
+    assert b"DB" not in alice.read("secrets/dev.yaml")
+    alice.ok("unset", "BASE", "-e", "dev", "--yes")
+    assert alice.ok("list", "-e", "dev").out == ""
+    alice.ok("verify")
+
+
 def test_s5_denied_never_starts(team: Team) -> None:
     mark = team.base / "started"
     done = team.bob.child("run", "--", "touch", str(mark))

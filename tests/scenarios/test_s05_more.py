@@ -30,6 +30,20 @@ def holding(folder: Path, text: bytes) -> list[str]:
 # --- S5
 
 
+def test_s5_a_denial_names_every_key_that_was_tried(team: Team) -> None:
+    """One machine with keys of two principals: both are named, and who is entitled comes first."""
+    bob = team.bob
+    both = {"ZOPP_AGE_KEY": bob.age_file.read_text() + (team.base / "home/ci/keys/age.key").read_text()}
+    done = bob.zopp("get", "BASE", "-e", "dev", env=both)
+    refused(done, 1, words=["bob-laptop may not read api/dev", "ci may not read api/dev"])
+    assert "zopp grant bob read api/dev, or: zopp grant ci read api/dev\n" in done.err
+    team.alice.ok("principal", "disable", "bob-laptop")
+    team.sync()
+    done = bob.zopp("get", "BASE", "-e", "dev", env=both)
+    assert "bob-laptop is disabled; ci may not read api/dev" in done.err
+    assert done.err.endswith("to run: zopp grant ci read api/dev\n")
+
+
 def test_s5_no_plaintext_on_disk_and_only_what_was_asked_for(team: Team) -> None:
     alice = team.alice
     alice.set("TOKEN", CANARY)

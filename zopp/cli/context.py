@@ -79,7 +79,10 @@ class Context:
             raise UsageError("this needs an answer, and there is no terminal", code="no_terminal", hint=otherwise)
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        answer = sys.stdin.readline()
+        if not answer.endswith("\n"):
+            sys.stderr.write("\n")  # ctrl-D: the next line is not the question's
+        return answer.strip().lower() in ("y", "yes")
 
     def secret(self, prompt: str, *, repeat: bool = False) -> str:
         """Ask for a value without showing it. UsageError without a terminal, or if the repetition differs."""

@@ -20,6 +20,7 @@ def main(argv: "list[str] | None" = None) -> int:
             import gc
 
             gc.disable()
+            _undo_coercion()
         quick = fast.try_fast(argv, os.environ)
         if quick is not None:
             sys.stdout.flush()
@@ -43,10 +44,29 @@ def main(argv: "list[str] | None" = None) -> int:
         return 130
 
 
+def _undo_coercion() -> None:
+    """Under the C locale Python puts LC_CTYPE into its own environment (PEP 538), where every child would find it.
+    Linux still knows what the process was started with; elsewhere a value of one's own looks the same, and stays."""
+    if os.environ.get("LC_CTYPE") not in ("C.UTF-8", "C.utf8", "UTF-8"):
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            started = file.read().split(b"\0")
+    except OSError:
+        return
+    own = [text[9:] for text in started if text.startswith(b"LC_CTYPE=")]
+    if own:
+        os.environ["LC_CTYPE"] = os.fsdecode(own[0])
+    else:
+        del os.environ["LC_CTYPE"]
+
+
 def _main(argv: "list[str]") -> int:
     from zopp.errors import ZoppError
 
-    verb = next((word for word in argv if not word.startswith("-")), "")
+    words = iter(argv)
+    # What follows -C is no verb, and `run` has exit codes of its own.
+    verb = next((word for word in words if not (word == "-C" and next(words, "")) and not word.startswith("-")), "")
     as_json, debug = _flagged(argv, "--json"), _flagged(argv, "--debug")
     try:
         return _dispatch(argv)
@@ -149,10 +169,24 @@ def _dispatch(argv: "list[str]") -> int:
     args = parser.parse_args(_hoist([*before, *words]))
     from zopp.cli.context import Context
 
-    cwd = os.path.abspath(args.cwd) if args.cwd else os.getcwd()
-    context = Context(os.environ, cwd, as_json=args.as_json, quiet=args.quiet, yes=getattr(args, "yes", False))
+    for folder in args.cwd:
+        _enter(folder)
+    context = Context(os.environ, os.getcwd(), as_json=args.as_json, quiet=args.quiet, yes=getattr(args, "yes", False))
     code: int = module.run(context, args)
     return code
+
+
+def _enter(folder: str) -> None:
+    """-C as git, make and env have it: the process moves, so that everything typed and the child of `run` count from
+    there. Each -C counts from the one before; an empty one stays."""
+    from zopp.errors import UsageError
+
+    try:
+        if folder:
+            os.chdir(folder)
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it holds a NUL byte"
+        raise UsageError(f"cannot be entered ({why})", code="folder", place=folder) from None
 
 
 def _hoist(words: "list[str]") -> "list[str]":
@@ -196,7 +230,8 @@ def overview() -> int:
     lines += [f"  {verb.ljust(width)}  {text}" for verb, _, text in VERBS]
     lines += [
         "",
-        "`zopp COMMAND --help` explains a command with examples. KEY is a name or a dotted path;",
+        "`zopp COMMAND --help` explains a command with examples; `zopp -C DIR COMMAND` runs it as if started in DIR:",
+        "paths, and the command of `run`, count from there. KEY is a name or a dotted path;",
         "SCOPE is WORKSPACE, PROJECT or PROJECT/ENV; SUBJECT is a user, an e-mail, a group or a service.",
         "Exit codes: 0 yes, 1 no, 2 usage, 3 could not tell.",
     ]

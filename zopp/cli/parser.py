@@ -40,7 +40,10 @@ def global_flags() -> argparse.ArgumentParser:
     group = shared.add_argument_group("everywhere")
     group.add_argument("--json", dest="as_json", action="store_true", help="print the answer as JSON")
     group.add_argument("-q", "--quiet", action="store_true", help="do not say what was done")
-    group.add_argument("-C", dest="cwd", metavar="DIR", help="run as if started in DIR")
+    group.add_argument(
+        "-C", dest="cwd", action="append", default=[], metavar="DIR",
+        help="run as if started in DIR: paths, and the command of run, count from there",
+    )  # fmt: skip
     group.add_argument("--debug", action="store_true", help="show where an error came from, values left out")
     return shared
 

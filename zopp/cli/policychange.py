@@ -6,8 +6,9 @@ from typing import Any
 
 from zopp.cli import sentences
 from zopp.cli.context import Context
-from zopp.policy import decisions, statement
-from zopp.repo import removal
+from zopp.errors import ZoppError
+from zopp.policy import decisions, manifest as manifests, statement
+from zopp.repo import layout, removal
 from zopp.repo.draft import Draft
 from zopp.repo.environment import people_name
 from zopp.repo.removal import Removal
@@ -101,7 +102,21 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
             "`zopp verify` fails there until a writer runs: zopp rekey"
         )
     for scope, why in done.work.open.items():
-        ctx.warn(f"{people_name(scope)} is not done: {why}; a writer there has to run: zopp rekey {people_name(scope)}")
+        ctx.warn(f"{people_name(scope)} is not done: {why}; a writer there has to run: {_mends(draft, scope)}")
+
+
+def _mends(draft: Draft, scope: str) -> str:
+    """The command that mends an open environment: what was signed by one who may no longer write is looked at first."""
+    project, _, name = people_name(scope).partition("/")
+    data = draft.ws.read(layout.manifest_path(scope))
+    try:
+        signer = "" if data is None else manifests.parse(data).signer
+    except ZoppError:
+        signer = ""
+    if signer in draft.state.writers(scope):
+        return f"zopp rekey {project}/{name}"
+    where = f"-e {name}" + (f" -p {project}" if project != draft.ws.project else "")
+    return f"zopp sign {where} --only KEY… (the keys: zopp sign {where} --dry-run)"
 
 
 def _some(paths: list[str]) -> str:

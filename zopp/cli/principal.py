@@ -258,14 +258,14 @@ def _use(ctx: Context, args: argparse.Namespace) -> int:
 
 def _recover(ctx: Context, args: argparse.Namespace) -> int:
     try:
-        with open(os.path.join(ctx.cwd, args.file), "rb") as file:
+        with open(args.file, "rb") as file:
             data = file.read(1 << 16)
     except OSError as exc:
         raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=args.file) from None
 
     def words() -> str:
         if args.passphrase_file:
-            return read_passphrase_file(os.path.join(ctx.cwd, args.passphrase_file))
+            return read_passphrase_file(args.passphrase_file)
         return ctx.secret("passphrase of the recovery file")
 
     store = Store(userdirs.config(ctx.env))

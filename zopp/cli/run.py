@@ -1,7 +1,8 @@
 """Run a command with an environment's values as environment variables.
 
 The command gets your own variables too, less the key variables of zopp, sops and the CI provider. Its exit code is
-zopp's; zopp's own failures are 125, and 126 or 127 if the command cannot be run or is not there.
+zopp's; zopp's own failures are 125, and 126 or 127 if the command cannot be run or is not there. Where there is no
+/proc (macOS), LC_CTYPE may be set though it was not: Python does that under the C locale.
 """
 
 import argparse

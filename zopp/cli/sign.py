@@ -45,7 +45,9 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             lines = difference.lines()
             for line in lines or ["  comments, order or layout only"]:
                 ctx.note(line)
-        if found.manifest_only:
+        for path in found.misplaced:
+            ctx.note(f"{path}: is not this environment's to list; the manifest leaves it out")
+        if found.manifest_only and not found.misplaced:
             ctx.note(f"{where}: the files are those a writer signed before; the manifest gets your signature")
         if args.dry_run:
             if ctx.as_json:
@@ -76,6 +78,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 hint="say which keys may differ: zopp sign --only KEY…, or --unchanged",
             )
         elif not ctx.confirm(f"sign this as {draft.signer.principal}?", otherwise=""):
+            ctx.note("nothing signed")
             return 1
         rekeyed = resign.sign(draft, found)
         commit = draft.commit(args.message)

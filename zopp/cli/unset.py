@@ -1,4 +1,5 @@
-"""Remove a key from an environment. Its old values stay in git's history."""
+"""Remove a key from an environment, and the mappings above it that are empty then. Its old values stay in git's
+history."""
 
 import argparse
 
@@ -28,5 +29,6 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         return 1
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         env = open_environment(draft.ws, scope, history=True)
-        edited = values.apply(draft, env, ctx.keyring, [Drop(path) for path in paths], on_old_base=args.on_old_base)
+        changes = [Drop(path, prune=True) for path in paths]
+        edited = values.apply(draft, env, ctx.keyring, changes, on_old_base=args.on_old_base)
         return report_change(ctx, args, draft, env, edited, Change("unset", what))

@@ -1,8 +1,8 @@
 """Keyless checks of manifests and their files: the refusals of brokered-grants.md §6, as data.
 
 A `Finding` of severity `error` fails `verify` and stops writes and merges. Those that let a read go on with a warning
-say so (`reads_warn`). Not checked here: rule 6 beyond a file's bytes (symlinks, files that no manifest lists), the
-remembered head of rule 5 (needs git ancestry), and `kc`, which needs the data key.
+say so (`reads_warn`). Not checked here: rule 6 beyond a file's bytes (`repo.environment` and `repo.verify` have it),
+the remembered head of rule 5 (needs git ancestry), and `kc`, which needs the data key.
 """
 
 from __future__ import annotations

@@ -96,6 +96,11 @@ def update_attributes(text: str | None, paths: Iterable[str]) -> str:
     return without + "\n".join(lines) + "\n"
 
 
+def has_block(text: str) -> bool:
+    """Whether a block of zopp's stands in `text`."""
+    return _BLOCK.search(text) is not None
+
+
 def _pattern(path: str) -> str:
     escaped = re.sub(r"([*?\[\\])", r"\\\1", "/" + path)
     return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in path else escaped

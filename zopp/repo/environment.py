@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
-from zopp._fast import sha256, sha512
+from zopp._fast import json_parse, sha256, sha512
 from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
 from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
@@ -49,6 +49,8 @@ class Environment:
 MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})
 # Of brokered-grants §6, what says that a manifest is a writer's own word about this environment.
 _AUTHENTIC = frozenset({1, 2, 3, 4})
+# A file that is not this environment's to list (rule 6).
+MISPLACED = frozenset({"path.outside", "path.shared"})
 # What a look and a fresh signature by a writer mends.
 MENDED_BY_SIGN = frozenset(
     {"not_writer_then", "not_writer_now", "signer_disabled", "signer_key", "generation", "policy_lower", "prev"}
@@ -116,7 +118,8 @@ def names(ws: Workspace, project: str | None = None) -> list[str]:
 def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Environment:
     """Read and check one environment. Everything that does not hold is a finding; only unreadable files raise.
 
-    `history` also asks git for the parents' manifests (generation and `prev`), as `verify` and writes do."""
+    `history` also asks git for the parents' manifests (generation and `prev`), and looks whether another environment
+    lists one of the files, as `verify` and writes do."""
     project, _, name = people_name(scope).partition("/")
     env = Environment(
         scope=scope,
@@ -166,8 +169,49 @@ def open_environment(ws: Workspace, scope: str, *, history: bool = False) -> Env
         twin = folded.setdefault(listed.casefold(), listed)
         if twin != listed:
             env.findings.append(finding("path.twin", "error", f"differs from {twin} by letter case only", listed))
+    env.findings += _outside(ws, env)
     env.findings += _remembered(ws, env)
+    if history:
+        env.findings += shared(ws, env)
     return env
+
+
+def _outside(ws: Workspace, env: Environment) -> list[Finding]:
+    """Rule 6: what is listed lies in the project's folder. Of its form (`..`, `.zopp`) `manifest.parse` has judged."""
+    folder = ws.folder_of(env.project)
+    if not folder:
+        return []
+    return [
+        finding("path.outside", "error", f"lies outside {folder}, the folder of project {env.project}", path, rule=6)
+        for path in env.files
+        if not path.startswith(folder + "/")
+    ]
+
+
+def shared(ws: Workspace, env: Environment) -> list[Finding]:
+    """Rule 6: files that another environment lists too, whoever signed that: a rekey here would lock out there."""
+    if ws.listed is None:
+        ws.listed = _listed(ws)
+    return [
+        finding("path.shared", "error", f"is listed by {env.scope} and by {scope}", path, rule=6)
+        for path in env.files
+        for scope in ws.listed.get(path, ())
+        if scope != env.scope
+    ]
+
+
+def _listed(ws: Workspace) -> dict[str, list[str]]:
+    """Path -> the environments whose manifests name it, signed or not."""
+    found: dict[str, list[str]] = {}
+    for scope in ws.state.envs:
+        data = ws.read(layout.manifest_path(scope))
+        try:
+            paths = [] if data is None else list(json_parse(data.decode("utf-8"))["files"])
+        except (ValueError, TypeError, KeyError):
+            continue  # no manifest at all, which is said of `scope`
+        for path in paths:
+            found.setdefault(path, []).append(scope)
+    return found
 
 
 def _promised(ws: Workspace, env: Environment) -> bool:
@@ -265,8 +309,12 @@ def _remembered(ws: Workspace, env: Environment) -> list[Finding]:
 
 
 def require_readable(env: Environment) -> list[Finding]:
-    """Refuse an environment whose files may not be used; the findings that only warn otherwise."""
+    """Refuse an environment whose files may not be used; the findings that only warn otherwise. Where a manifest was
+    seen and is gone with its files there is nothing to use, and a command would run without a value and without a
+    word."""
     bad = [f for f in env.findings if f.severity == "error" and f.code not in MENDED_BY_REKEY]
+    if env.manifest_bytes is None:
+        bad += [f for f in env.findings if f.code == "generation.older"]
     if bad:
         raise refusal(env, bad)
     return env.findings
@@ -298,6 +346,10 @@ def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
         )
     elif first.code == "manifest.missing":
         hint = f"restore it from git, or a writer takes the files in with: zopp sign -e {env.name}"
+    elif first.code == "generation.older" and env.manifest_bytes is None:
+        hint = f"see who removed it: git log -- {first.place}; if that was meant: zopp trust --accept"
+    elif first.code in MISPLACED:
+        hint = f"a writer can take it out of the manifest where zopp.toml does not have it: zopp sign -e {env.name}"
     elif first.code in MENDED_BY_REKEY:
         hint = f"a writer of {scope} can mend this with: zopp rekey {scope}"
     elif first.code in MENDED_BY_SIGN:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from zopp import sopsfile
 from zopp.errors import Denied, IntegrityError, Unknown, ZoppError
 from zopp.repo.draft import Draft, timestamp
-from zopp.repo.environment import Environment, open_environment, people_name, require_changeable
+from zopp.repo.environment import Environment, open_environment, people_name, require_changeable, shared
 from zopp.repo.unlock import Keyring, data_key
 
 
@@ -106,6 +106,7 @@ def follow_policy(
         try:
             if draft.signer.principal not in draft.state.writers(scope):
                 raise Denied(f"{draft.signer.principal} may not write {people_name(scope)}")
+            env.findings += shared(draft.ws, env)
             require_changeable(env, on_old_base=on_old_base, rekeying=True)
             work = work_for(draft, env)
             rekey_environment(draft, env, keyring, work)

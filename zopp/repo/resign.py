@@ -16,7 +16,7 @@ from zopp.policy import manifest as manifests
 from zopp.policy.manifest import FileEntry, Manifest
 from zopp.repo import exposure, foreign, git, layout
 from zopp.repo.draft import Draft, timestamp
-from zopp.repo.environment import Environment, SecretsFile, open_environment
+from zopp.repo.environment import MISPLACED, Environment, SecretsFile, open_environment
 from zopp.repo.foreign import Difference
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace
@@ -28,12 +28,14 @@ _SOUND = frozenset({"stale", "not_rotated", "behind", "generation", "prev", "sel
 @dataclass(slots=True)
 class Review:
     """What signing an environment would cover: `differences` with something in them, and the data keys of those files.
-    `manifest_only`: the files are those of the baseline and only the manifest needs a writer's name."""
+    `manifest_only`: the files are those of the baseline and only the manifest needs a writer's name. `misplaced`:
+    listed files that are not this environment's; the new manifest leaves them out."""
 
     env: Environment
     differences: list[Difference]
     keys: dict[str, bytes]
     manifest_only: bool
+    misplaced: list[str]
 
 
 def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
@@ -42,7 +44,10 @@ def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
     base = baseline(ws, env)
     compared = replace(env, manifest=base)
     differences, keys = [], {}
+    misplaced = _misplaced(ws, env)
     for path in _candidates(ws, env, base):
+        if path in misplaced:
+            continue
         data = ws.read(path)
         if data is None:
             if base is not None and path in base.files:
@@ -61,7 +66,25 @@ def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
             differences.append(difference)
         env.files[path] = SecretsFile(path, data, sops, True)
     other = base is not env.manifest or any(f.code in ("generation", "policy_lower", "prev") for f in env.findings)
-    return Review(env, differences, keys, manifest_only=not differences and (other or env.manifest is None))
+    other = other or bool(misplaced)
+    return Review(env, differences, keys, not differences and (other or env.manifest is None), misplaced)
+
+
+def _misplaced(ws: Workspace, env: Environment) -> list[str]:
+    """What rule 6 has against listing it here. Of a file that two list, zopp.toml says whose it is; IntegrityError
+    where it does not say, or says it is this one's."""
+    found = dict.fromkeys(f.place for f in env.findings if f.code in MISPLACED)
+    outside = {f.place for f in env.findings if f.code == "path.outside"}
+    twice = [f for f in env.findings if f.code == "path.shared" and f.place not in outside]
+    own = ws.settings.files.get(env.name, ())
+    others = {path for name, paths in ws.settings.files.items() if name != env.name for path in paths}
+    for finding in twice:
+        if env.project != ws.project or finding.place in own or finding.place not in others:
+            raise IntegrityError(
+                finding.message, code=finding.code, place=finding.place,
+                hint="let zopp.toml name it under one environment, then sign the other one there: zopp sign -e ENV",
+            )  # fmt: skip
+    return list(found)
 
 
 def _candidates(ws: Workspace, env: Environment, base: Manifest | None) -> list[str]:
@@ -115,6 +138,8 @@ def sign(draft: Draft, found: Review) -> list[str]:
         # Nothing is taken over from a manifest that does not count: no generation, no entry, no `meta`.
         env = replace(env, manifest=base, manifest_bytes=base.raw if base else None)
     touched = draft.touch(env)
+    for path in found.misplaced:
+        touched.files.pop(path, None)
     for path, key in found.keys.items():
         file = env.files[path]
         assert file.sops is not None

@@ -74,19 +74,32 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
             hint=next((p.hint for p in keyring.found.problems if p.hint), "")
             or "see where keys are looked for with: zopp doctor",
         )
-    decision = decisions.decide(ws.state, principals[0], "read", env.scope)
-    if isinstance(decision, decisions.Deny):
+    # One machine may hold the keys of several: each is judged, and the one that comes nearest is the answer.
+    denied: dict[str, decisions.Deny] = {}
+    entitled = []
+    for principal in principals:
+        decision = decisions.decide(ws.state, principal, "read", env.scope)
+        if isinstance(decision, decisions.Deny):
+            denied[principal] = decision
+        else:
+            entitled.append(principal)
+    if not entitled:
+        # A role is of no use to who is disabled, so that one is asked for only if there is no other.
+        able = [name for name, decision in denied.items() if decision.rule != "disabled"] or list(denied)
+        grants = dict.fromkeys(f"zopp grant {_subject(ws, principal)} read {scope}" for principal in able)
         raise Denied(
-            decision.reason,
+            "; ".join(decision.reason for decision in denied.values()),
             code="denied",
             subject=principals[0],
+            subjects=principals,
             action="read",
             scope=people_name(env.scope),
-            missing=decision.missing,
-            hint=f"ask an admin of {scope} to run: zopp grant {_subject(ws, principals[0])} read {scope}",
+            missing=denied[principals[0]].missing,
+            hint=f"ask an admin of {scope} to run: " + ", or: ".join(grants),
         )
     raise Denied(
-        f"{principals[0]} may read {scope}, but its files are not encrypted to that key yet",
+        f"{' and '.join(entitled)} may read {scope}, but its files are not encrypted to "
+        f"{'those keys' if len(entitled) > 1 else 'that key'} yet",
         code="recipient.behind",
         hint=f"ask a writer of {scope} to run: zopp rekey {scope}",
     )

@@ -5,6 +5,7 @@ its own code only.
 """
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from zopp._fast import sha512
 from zopp.errors import FormatError, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
-from zopp.repo import blocks, files, foreign, git, layout, memory, settings as settings_module
+from zopp.repo import blocks, enrol, files, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
 from zopp.repo.workspace import Workspace, find_anchor, in_ci
 
@@ -61,12 +62,13 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     if anchor.recovered:
         done = ", ".join(anchor.recovered)
         report.add("journal.finished", "note", "finished what an interrupted command had begun: " + done)
-    _other_anchors(report, anchor.checkout.root, anchor.settings, anchor.place)
+    projects = _other_anchors(report, anchor.checkout.root, anchor.settings, anchor.place)
     try:
         ws = anchor.opened(env, lambda data, genesis: log.fold(data, genesis=genesis))
     except ZoppError as exc:
         report.add_error(exc)
         return report
+    ws.folders = {project: place.rpartition("/")[0] for project, place in projects.items()}
     report.statements = ws.state.seq + 1
     _trust(report, ws, require_latest=require_latest)
     environments = _environments(report, ws, require_latest=require_latest)
@@ -116,9 +118,7 @@ def _environments(report: Report, ws: Workspace, *, require_latest: bool) -> lis
             continue
         for path in env.files:
             report.files += 1
-            owner = owners.setdefault(path, scope)
-            if owner != scope:
-                report.add("path.shared", "error", f"is listed by {owner} and by {scope}", path)
+            owners.setdefault(path, scope)
         _same_data_keys(report, ws, env)
         _beside(report, ws, env, hard)
     _orphans(report, ws)
@@ -242,8 +242,18 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
             report.add("git.converted", "error", "git stores it with other line ends than those signed", path)
     managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.envs), layout.POLICY]
     names = ("text", "eol", "ident", "filter", "working-tree-encoding")
-    done = git.run(ws.root, "check-attr", "-z", "--stdin", *names, data="\0".join(managed).encode() + b"\0")
-    fields = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+    ask = ("check-attr", "-z", "--stdin", *names)
+    data = "\0".join(managed).encode() + b"\0"
+    found = git.run(ws.root, *ask, data=data).stdout
+    if enrol.is_protected(ws.checkout):
+        # This clone is safe by its own info/attributes; what the tree does to others is asked of an empty git folder.
+        with tempfile.TemporaryDirectory(prefix="zopp-") as bare:
+            os.mkdir(os.path.join(bare, "objects"))
+            os.mkdir(os.path.join(bare, "refs"))
+            with open(os.path.join(bare, "HEAD"), "w", encoding="ascii") as file:
+                file.write("ref: refs/heads/none\n")
+            found += git.run(ws.root, "--git-dir", bare, "--work-tree", ws.root, *ask, data=data).stdout
+    fields = found.decode("utf-8", "surrogateescape").split("\0")
     plain: set[str] = set()
     for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         if name == "text" and value == "unset":
@@ -251,7 +261,9 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
         elif name == "eol" and path in plain:
             continue  # git looks at it only where `text` is not unset
         if value not in ("unset", "unspecified") or (name == "text" and value != "unset"):
-            report.add("git.attributes", "error", f"git attribute {name} is {value}: git may change signed bytes", path)
+            text = f"git attribute {name} is {value}: git may change signed bytes"
+            if not any(f.message == text and f.place == path for f in report.findings):
+                report.add("git.attributes", "error", text, path)
 
 
 def _blocks(report: Report, ws: Workspace) -> None:
@@ -284,9 +296,9 @@ def _blocks(report: Report, ws: Workspace) -> None:
             )
 
 
-def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> None:
+def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> dict[str, str]:
     """Every zopp.toml of the tree must name this workspace, and a project of its own; a `.zopp` folder below the root
-    is not read by anyone."""
+    is not read by anyone. The projects with their zopp.toml."""
     listing = git.run(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     projects = {settings.project: place}
     for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
@@ -304,3 +316,4 @@ def _other_anchors(report: Report, root: str, settings: settings_module.Settings
         elif projects.setdefault(other.project, path) != path:
             where = projects[other.project]
             report.add("anchor.nested", "error", f"names project {other.project}, as {where} does", path)
+    return projects

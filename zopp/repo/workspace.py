@@ -18,7 +18,9 @@ from zopp.repo.settings import Settings
 @dataclass(slots=True)
 class Workspace:
     """`place` is where the log stands against the remembered head: `current`, `ahead`, `older`, `beside`, or
-    `unpinned`. `recovered` names paths that an interrupted command had left to be finished."""
+    `unpinned`. `recovered` names paths that an interrupted command had left to be finished. `folders`: where other
+    projects lie, for those who looked (project -> folder below the root). `listed`: the environments whose manifests
+    here name a path, once somebody asked."""
 
     checkout: Checkout
     env: Mapping[str, str]
@@ -29,6 +31,8 @@ class Workspace:
     log: bytes
     place: str
     recovered: list[str] = field(default_factory=list)
+    folders: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, list[str]] | None = None
 
     @property
     def root(self) -> str:
@@ -39,6 +43,13 @@ class Workspace:
     def project(self) -> str:
         """The project of the nearest zopp.toml."""
         return self.settings.project
+
+    def folder_of(self, project: str) -> str | None:
+        """Where a project lies ('' = the root) by its zopp.toml here or by what the clone remembers; None: unknown."""
+        if project == self.project:
+            return self.folder
+        known = {} if self.pin is None else {name: folder for folder, name in self.pin.projects.items()}
+        return known.get(project, self.folders.get(project))
 
     def on_default_branch(self) -> bool:
         """Whether HEAD is on the branch where heads are remembered."""

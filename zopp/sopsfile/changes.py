@@ -43,12 +43,14 @@ class Put:
 
 
 class Drop:
-    """Remove `path`, and the comment lines directly above it."""
+    """Remove `path`, and the comment lines directly above it. `prune`: also the mappings above that have no key left
+    once all changes are made; as `sops unset` has it, they stay empty."""
 
-    __slots__ = ("path",)
+    __slots__ = ("path", "prune")
 
-    def __init__(self, path: tuple[str | int, ...]) -> None:
+    def __init__(self, path: tuple[str | int, ...], *, prune: bool = False) -> None:
         self.path = path
+        self.prune = prune
 
     def __repr__(self) -> str:
         return f"Drop({self.path!r})"
@@ -75,11 +77,17 @@ def edit(
         return quick
 
     def apply(drafts: list[Draft]) -> None:
+        emptied = []
         for change in changes:
+            path = tuple(change.path)
             if isinstance(change, Put):
-                drafts[0].put(tuple(change.path), change.value, change.note)
-            else:
-                drafts[0].drop(tuple(change.path))
+                drafts[0].put(path, change.value, change.note)
+                continue
+            if change.prune:
+                emptied.append(drafts[0].containers(path))
+            drafts[0].drop(path)
+        for chain in emptied:
+            drafts[0].prune(chain)
 
     return _Session(file, data_key, iv).run(apply, lastmodified, allow_clear)
 

@@ -137,6 +137,25 @@ class Draft:
                 raise NotFound("no such key", code="no_key", candidates=parent.keys())
         else:
             at = self._index(parent, part)
+        self._remove(parent, at)
+
+    def containers(self, path: tuple[Any, ...]) -> list[Any]:
+        """The containers above `path`, the document first. NotFound if one is not there."""
+        return [self._parent(path[: depth + 1], create=False) for depth in range(len(path))]
+
+    def prune(self, chain: list[Any]) -> None:
+        """Of the containers above something that was dropped, remove the mappings that hold no key any more, from the
+        inside out; the document itself and the items of lists stay."""
+        for depth in range(len(chain) - 1, 0, -1):
+            parent, child = chain[depth - 1], chain[depth]
+            if not isinstance(parent, Mapping) or not isinstance(child, Mapping) or child.keys():
+                return
+            at = next((i for i, (_, node) in enumerate(parent.items) if node is child), None)
+            if at is not None:
+                self._remove(parent, at)
+
+    def _remove(self, parent: Any, at: int) -> None:
+        """Take out an item with the comments attached to it."""
         first = self._first_attached(parent, at)
         del parent.items[first : at + 1]
         if isinstance(parent, (DraftMap, DraftSeq)):

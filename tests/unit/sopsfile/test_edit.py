@@ -410,6 +410,50 @@ def test_any_edit(value: dict[str, Any], draw: st.DataObject, fmt: str) -> None:
                 assert item.text == old_texts[item.path]
 
 
+@given(roots, st.data(), st.sampled_from(["yaml", "json"]))
+@settings(max_examples=100, deadline=None)
+def test_any_pruned_drop(value: dict[str, Any], draw: st.DataObject, fmt: str) -> None:
+    """What the drops emptied goes with them; what was empty before, lists' items and the document stay."""
+    data = encrypted(value, fmt)
+    found = read(data, fmt)
+    top = draw.draw(st.sampled_from(found.paths()))[0]
+    paths = [path for path in found.paths() if path[0] == top and not any(isinstance(part, int) for part in path)]
+    model = json.loads(json.dumps(value))
+    for path in paths:
+        spots = [model]
+        for part in path[:-1]:
+            spots.append(spots[-1][part])
+        del spots.pop()[path[-1]]
+        for part in reversed(path[:-1]):
+            if not spots[-1][part]:
+                del spots[-1][part]
+            spots.pop()
+    after = edit(found, KEY, [Drop(path, prune=True) for path in paths], lastmodified=LATER)
+    assert shape(read(after, fmt).decrypt(KEY)) == shape(tree(model))
+
+
+@pytest.mark.parametrize("fmt", ["yaml", "json"])
+def test_pruning_leaves_what_was_empty_and_every_other_line(fmt: str) -> None:
+    value = {"a": {"b": {"c": "1"}, "d": {}}, "m": {"n": {"o": "2", "p": "3"}}, "l": [{"q": {"r": "4"}}], "z": "5"}
+    data = encrypted(value, fmt)
+
+    def pruned(*paths: tuple[str | int, ...]) -> Any:
+        after = apply(data, fmt, *(Drop(path, prune=True) for path in paths))
+        if fmt == "yaml":
+            new = set(after.split(b"\n")) - set(data.split(b"\n"))
+            assert new - {b"    - {}"} == set(stamps(after.split(b"\n")))
+        return plain(after, fmt)
+
+    assert pruned(("a", "b", "c")) == {**value, "a": {"d": {}}}
+    assert pruned(("m", "n", "o"), ("m", "n", "p")) == {k: v for k, v in value.items() if k != "m"}
+    assert pruned(("m", "n", "o")) == {**value, "m": {"n": {"p": "3"}}}
+    assert pruned(("m", "n", "o"), ("m", "n")) == {k: v for k, v in value.items() if k != "m"}
+    assert pruned(("l", 0, "q", "r"))["l"] == [{}]
+    again = apply(data, fmt, Drop(("m", "n"), prune=True), Put(("m", "n", "k"), "v"))
+    assert plain(again, fmt)["m"] == {"n": {"k": "v"}}
+    assert plain(apply(data, fmt, Drop(("a", "b", "c"))), fmt)["a"] == {"b": {}, "d": {}}
+
+
 def test_several_documents() -> None:
     """The first is edited; every block is stamped; a later value cannot be lost."""
     source = load_plain(b"a: x\n---\nb: y\n", "yaml")

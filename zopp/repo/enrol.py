@@ -1,0 +1,79 @@
+"""What enrolment leaves in git's own folder: zopp's attributes in `info/attributes`, where no tracked file wins (A15).
+
+Linked work trees share it. `zopp init` and `zopp trust` write it, a change of the listed files brings it up to date.
+"""
+
+import os
+from collections.abc import Iterable
+
+from zopp.errors import Unknown, ZoppError
+from zopp.policy import manifest as manifests
+from zopp.repo import blocks, layout
+from zopp.repo.layout import Checkout
+from zopp.repo.workspace import Workspace
+
+
+def _path(checkout: Checkout) -> str:
+    return os.path.join(checkout.common_dir, "info", "attributes")
+
+
+def _text(checkout: Checkout) -> str:
+    try:
+        with open(_path(checkout), encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        raise _unusable(checkout, exc) from None
+
+
+def _unusable(checkout: Checkout, exc: OSError) -> Unknown:
+    return Unknown(f"cannot be read or written ({exc.strerror})", code="git.info", place=_path(checkout))
+
+
+def managed(ws: Workspace) -> list[str]:
+    """The secrets files that manifests here list or zopp.toml names."""
+    found = {path for paths in ws.settings.files.values() for path in paths}
+    for scope in ws.state.envs:
+        data = ws.read(layout.manifest_path(scope))
+        try:
+            found.update(() if data is None else manifests.parse(data).files)
+        except ZoppError:
+            continue  # `verify` names it
+    return sorted(found)
+
+
+def is_protected(checkout: Checkout) -> bool:
+    """Whether zopp's block is there, in whatever state."""
+    return blocks.has_block(_text(checkout))
+
+
+def protect(checkout: Checkout, paths: Iterable[str]) -> None:
+    """Write the block for `paths`, last in the file, so that it wins; other lines stay. Unknown `git.info` where git's
+    folder cannot be written."""
+    old = _text(checkout)
+    new = blocks.update_attributes(old, paths)
+    if new == old:
+        return
+    path = _path(checkout)
+    staged = f"{path}.zopp-{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(staged, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(new)
+        os.replace(staged, path)
+    except OSError as exc:
+        raise _unusable(checkout, exc) from None
+    finally:
+        if os.path.exists(staged):
+            os.unlink(staged)
+
+
+def fault(checkout: Checkout, paths: Iterable[str]) -> str | None:
+    """What is wrong with the block, None if it is there, current and last."""
+    text = _text(checkout)
+    if not blocks.has_block(text):
+        return "git's info/attributes does not protect the signed files from attributes in the tree"
+    if blocks.update_attributes(text, paths) != text:
+        return "zopp's block in git's info/attributes is out of date, or overridden by lines after it"
+    return None
