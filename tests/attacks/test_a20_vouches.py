@@ -126,7 +126,7 @@ def test_a20_not_expired_nor_used_nor_of_another_workspace(world: World, monkeyp
     )
     later = json.loads(good)["vouch"]["not_after"] + 1
     with monkeypatch.context() as patch:
-        patch.setattr("zopp.cli.context.now", lambda: later)
+        patch.setattr("zopp.repo.changing.now", lambda: later)
         done = world.refuse("principal", "add", asked, "--vouch", "-", stdin=good, words=["the vouch has expired"])
         assert "zopp principal vouch" in done.err
     world.alice.ok("principal", "add", asked, "--vouch", "-", stdin=good)

@@ -222,9 +222,7 @@ def _recovery_passphrase(ctx: Context, args: argparse.Namespace) -> str:
 
 def read_policy_data(path: str) -> bytes:
     """A file of `policies/`: in the wheel beside this package, in a checkout at its root."""
-    import zopp
-
-    here = os.path.dirname(os.path.abspath(zopp.__file__))
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for base in (os.path.join(here, "_policies"), os.path.join(os.path.dirname(here), "policies")):
         full = os.path.join(base, path)
         if os.path.exists(full):
