@@ -191,6 +191,11 @@ def test_a20_hostile_text(world: World, junk: bytes) -> None:
 def test_a20_it_asks_and_needs_a_pinned_clone(world: World) -> None:
     done = world.bob.zopp("principal", "vouch", "-", stdin=world.asked, code=2)
     assert "--yes" in done.err and done.out == ""
+    for argv in (("--enable", "bob-phone"), ("--cap", "bob-phone", "clear"), ("-", "--enable", "bob-phone"), ()):
+        done = world.bob.zopp("principal", "vouch", *argv, "--digest", "0" * 64, stdin=world.asked, code=2)
+        assert done.out == ""
+    done = world.bob.zopp("principal", "vouch", "-", "--digest", "0" * 64, stdin=world.asked, code=2)
+    assert "another fingerprint" in done.err and done.out == ""
     shown = world.bob.zopp("principal", "vouch", "-", "--yes", stdin=world.asked, code=0)
     for word in ("user bob, device bob-tablet", world.tablet.recipient, "fingerprint", "once, until"):
         assert word in shown.err

@@ -116,6 +116,14 @@ def test_every_file_that_cannot_be_adopted_is_named_at_once(shop: Shop) -> None:
     shop.refused("--adopt", "--leave", "secrets/qa.yaml", words=["cannot be left out"], code=1)
 
 
+@pytest.mark.parametrize("text", ["creation_rules: [{age: x}]\n", "a: 1\n---\ncreation_rules:\n  - age: x\n", "a: [\n"])
+def test_a_sops_yaml_that_cannot_take_the_rules(shop: Shop, text: str) -> None:
+    """Found before keys or a recovery file are made."""
+    shop.usual()
+    shop.alice.write(".sops.yaml", text)
+    shop.refused("--adopt", words=[".sops.yaml: "], code=1)
+
+
 def test_a_forged_value_is_not_signed(shop: Shop) -> None:
     """Two ciphertexts exchanged: every value is whole, the MAC or the place is not."""
     shop.encrypted(DEV, b"A: one\nB: two\n", shop.mine)

@@ -39,6 +39,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         )
     if args.at_most and args.file is None:
         raise UsageError("--at-most goes with a request", hint="zopp principal vouch FILE --at-most ROLE")
+    if args.digest and args.file is None:
+        raise UsageError("--digest goes with a request", hint="zopp principal vouch FILE --digest HASH")
     ws = ctx.workspace()
     workspace.require_writable(ws)
     me = signer(ws, ctx.passphrase)

@@ -180,8 +180,18 @@ def _open(checkout: Checkout, path: str, env: str, keyring: Keyring) -> File:
 
 
 def _config_faults(checkout: Checkout, paths: Sequence[str], leave: Collection[str]) -> list[str]:
-    """What would make `verify` fail afterwards: sops rules nearer to a file than zopp's, a file left beside others."""
+    """What would stop the writing or make `verify` fail afterwards: a `.sops.yaml` that cannot take zopp's block, sops
+    rules nearer to a file than zopp's, a file left beside others."""
     faults = []
+    config_bytes = files.read_if_there(checkout.root, blocks.SOPS_CONFIG)
+    text = None if config_bytes is None else config_bytes.decode("utf-8", "surrogateescape")
+    listed: dict[str, list[str]] = {path: [] for path in paths}
+    try:
+        fault = blocks.sops_config_fault(blocks.update_sops_config(text, listed), listed)
+    except FormatError as exc:
+        fault = exc.message
+    if fault:
+        faults.append(f"{blocks.SOPS_CONFIG}: {fault}")
     folders = {path.rpartition("/")[0] for path in paths}
     for folder in sorted(folders):
         while folder:
