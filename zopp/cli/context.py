@@ -14,9 +14,8 @@ from typing import Any
 
 from zopp.cli import fast
 from zopp.errors import Unknown, UsageError
-from zopp.repo import journal, layout, workspace
-from zopp.repo.draft import Draft, now
-from zopp.repo.signer import signer
+from zopp.repo.changing import changing
+from zopp.repo.draft import Draft
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace, open_workspace
 
@@ -140,15 +139,13 @@ class Context:
     @contextmanager
     def changing(self, *, on_old_base: bool = False) -> Iterator[Draft]:
         """A draft under the lock, in a clone that may write. The caller commits it."""
-        checkout = layout.find_checkout(self.cwd)
-        with journal.lock(checkout):
-            recovered = journal.recover(checkout) if journal.pending(checkout) else []
-            ws = open_workspace(self.cwd, self.env, recover=False)
-            ws.recovered = recovered
+
+        def opened(ws: Workspace) -> None:
             if ws.place != "unpinned":
                 self._say_trust(ws)
-            workspace.require_writable(ws, on_old_base=on_old_base)
-            yield Draft(ws, signer(ws, self.passphrase), now())
+
+        with changing(self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened) as draft:
+            yield draft
 
 
 def read_stdin() -> str:

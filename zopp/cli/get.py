@@ -10,6 +10,7 @@ from zopp.cli.reading import open_for_reading, scalar_text
 from zopp.repo import values
 from zopp.repo.exposure import dotted
 from zopp.repo.unlock import decrypt
+from zopp.repo.values import plain
 
 EXAMPLES = epilog(
     "zopp get DATABASE_URL -e production",
@@ -53,17 +54,3 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(scalar_text(node) + ("\n" if sys.stdout.isatty() else ""))
     return 0
-
-
-def plain(node: object) -> object:
-    """A node as JSON can hold it."""
-    value = sopsfile.to_plain(node)
-    if isinstance(value, sopsfile.Timestamp):
-        return value.text
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value

@@ -2,6 +2,9 @@
 
 Makes this device's keys if there are none, a signed policy log with you as admin, the environments of the
 template, and a second admin device 'recovery' as a passphrase-encrypted file to be stored offline.
+
+Where sops files lie already, --adopt takes them in: whoever can open a file today is enrolled as a reader without a
+signing key, each file gets a new data key and is signed. It needs a key that opens them, found where sops finds it.
 """
 
 import argparse
@@ -11,18 +14,21 @@ import secrets
 import socket
 import sys
 
+from zopp.cli import adopting
 from zopp.cli.context import Context, read_passphrase_file
-from zopp.cli.parser import epilog
+from zopp.cli.parser import add_yes, epilog
 from zopp.errors import IntegrityError, UsageError
 from zopp.keys import identity, recovery, signing
 from zopp.keys.store import Store
 from zopp.policy import names, templates
-from zopp.repo import create, files, git, journal, layout, pins, userdirs
+from zopp.repo import adopt, create, files, git, journal, layout, pins, userdirs
 from zopp.repo.draft import now
 
 EXAMPLES = epilog(
     "zopp init                                        a workspace named after the folder, for one person",
     "zopp init --template team --project api          development, staging, protected production",
+    "zopp init --adopt --dry-run                      what taking the sops files here in would mean",
+    "zopp init --adopt --map production=deploy/prod.yaml",
     "zopp init --no-recovery                          without the recovery file (then keep a second device)",
 )
 TEMPLATES = ("solo", "team", "regulated")
@@ -35,13 +41,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", metavar="HANDLE", help="your handle, kept for ever (default: from git's user.name)")
     parser.add_argument("--email", metavar="ADDRESS", help="kept as a keyed tag only, so that commands take it too")
     parser.add_argument("--device", metavar="NAME", help="name of this device (default: HANDLE-HOST)")
-    parser.add_argument("--template", choices=TEMPLATES, default="solo", help="ready-made policy (default: solo)")
+    parser.add_argument("--template", choices=TEMPLATES, help="ready-made policy (default: solo)")
     parser.add_argument("--no-recovery", action="store_true", help="make no recovery device")
     parser.add_argument(
         "--recovery-file", metavar="FILE", help="where the recovery keys go (default: your home folder)"
     )
     parser.add_argument("--recovery-passphrase-file", metavar="FILE", help="read its passphrase from FILE")
     parser.add_argument("--passphrase", action="store_true", help="protect this device's keys with a passphrase")
+    parser.add_argument("--adopt", action=argparse.BooleanOptionalAction, help="take in the sops files that lie here")
+    parser.add_argument(
+        "--map", nargs="+", action="extend", default=[], metavar="ENV=FILE", help="with --adopt: which environment"
+    )
+    parser.add_argument(
+        "--leave", nargs="+", action="extend", default=[], metavar="FILE", help="with --adopt: not this sops file"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --adopt: show the plan and change nothing")
+    add_yes(parser)
     parser.add_argument("-m", "--message", metavar="MSG", help="make a git commit of the start")
 
 
@@ -57,6 +72,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     folder = (
         "" if os.path.realpath(ctx.cwd) == checkout.root else os.path.relpath(os.path.realpath(ctx.cwd), checkout.root)
     )
+    if journal.pending(checkout):
+        with journal.lock(checkout):
+            done = journal.recover(checkout)
+        ctx.note("zopp: finished what an interrupted command had begun: " + ", ".join(done))
     if files.read_if_there(checkout.root, layout.POLICY) is not None:
         raise UsageError(
             "this repository has a workspace already",
@@ -85,6 +104,11 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if len({workspace, project, user, device}) != 4:
         raise UsageError("workspace, project, handle and device must have different names", code="name")
 
+    adopted = adopting.prepare(
+        ctx, args, checkout, folder, taken=(workspace, project, user, device, f"{user}-recovery")
+    )
+    if args.dry_run or (adopted is not None and not adopting.agreed(ctx, args, adopted)):
+        return 0 if args.dry_run else 1
     secret_words = None
     recovery_path = ""
     if not args.no_recovery:
@@ -113,12 +137,17 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         )
     salt = os.urandom(32)
     at = now()
-    template = templates.parse(read_policy_data(f"templates/{args.template}.json"))
+    template = templates.parse(read_policy_data(f"templates/{args.template or 'solo'}.json"))
+    if adopted is not None:
+        template = adopting.template_of(adopted)
     statements = list(templates.statements(template, project))
-    paths = {
+    paths: dict[str, tuple[str, ...]] = {
         name: (f"{folder}/secrets/{name}.yaml" if folder else f"secrets/{name}.yaml",)
         for name, _, _ in template.environments
     }
+    if adopted is not None:
+        paths = adopted.environments()
+    default_env = template.environments[0][0] if adopted is None else adopting.default_of(adopted)
     admin = create.FirstAdmin(
         user=user,
         device=device,
@@ -129,7 +158,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     with journal.lock(checkout):
         draft, pin = create.begin(
             checkout, ctx.env, workspace=workspace, project=project, folder=folder, salt=salt, admin=admin,
-            statements=statements, files=paths, default_env=template.environments[0][0], now=at,
+            statements=statements, files=paths, default_env=default_env, now=at,
         )  # fmt: skip
         if secret_words is not None:
             secret, recipient = identity.generate()
@@ -141,6 +170,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             )
             # Before the log that names it: an enrolled device that nobody holds would be worse than a stray file.
             files.replace_private(recovery_path, recovery.seal(secret, key, name, secret_words))
+        if adopted is not None:
+            adopt.carry_out(draft, project, adopted)
         commit = draft.commit(args.message)
         create.remember(draft, pin)
     envs = ", ".join(name + (" (protected)" if closed else "") for name, _, closed in template.environments)
@@ -148,7 +179,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ctx.data(
             {"workspace": workspace, "project": project, "genesis": draft.state.ws, "user": user, "device": device,
              "environments": [n for n, _, _ in template.environments], "recovery_file": recovery_path or None,
-             "commit": commit}
+             "commit": commit, **({} if adopted is None else {"adopted": adopting.as_json(adopted)})}
         )  # fmt: skip
     ctx.note(f"workspace {workspace}, project {project}: {envs}")
     ctx.note(f"you are {user}, this device is {device}, an admin")
@@ -164,6 +195,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             ctx.note(f"for the service {slot}, once it is added: zopp grant {slot} read {data['scope']['env']}")
     for advice in template.advice:
         ctx.note(f"advice: {advice}")
+    if adopted is not None:
+        return adopting.conclude(ctx, adopted, project, default_env, commit)
     ctx.note("next: zopp set KEY, or zopp import .env" + ("" if commit else "; then commit the new files with git"))
     return 0
 
@@ -189,9 +222,7 @@ def _recovery_passphrase(ctx: Context, args: argparse.Namespace) -> str:
 
 def read_policy_data(path: str) -> bytes:
     """A file of `policies/`: in the wheel beside this package, in a checkout at its root."""
-    import zopp
-
-    here = os.path.dirname(os.path.abspath(zopp.__file__))
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for base in (os.path.join(here, "_policies"), os.path.join(os.path.dirname(here), "policies")):
         full = os.path.join(base, path)
         if os.path.exists(full):

@@ -7,19 +7,22 @@ current   which principals this machine is; `use NAME` switches between keys of 
 recover   take the keys of a recovery file into use on this machine
 disable   take one out: its files are rekeyed. enable: let it back in
 cap       the most that a device may have, workspace-wide
+rekey     let new keys of a device or service in, by its request; the old ones count no more
+vouch     the word of a present device, which an admin's new device, new keys or lifted cap need
 adopt     let in a bare age recipient, which can read at most
 """
 
 import argparse
 import os
+import shlex
 import socket
-import sys
 
+from zopp.cli import vouch
 from zopp.cli.context import Context, read_passphrase_file, table
 from zopp.cli.init import slug
-from zopp.cli.parser import add_change, epilog
+from zopp.cli.parser import add_change, add_yes, epilog
 from zopp.cli.policychange import apply, conclude, nothing
-from zopp.errors import NotFound, UsageError
+from zopp.errors import IntegrityError, NotFound, UsageError
 from zopp.keys import agefile
 from zopp.keys.store import Store
 from zopp.policy import canonical, names, requests
@@ -33,6 +36,8 @@ EXAMPLES = epilog(
     "zopp principal request --service ci --out-keys ci-keys/   keys for a CI job",
     "zopp principal cap bob-laptop read",
     "zopp principal disable bob-laptop --dry-run",
+    "zopp principal vouch carol.request > carol.vouch    on a device that carol, an admin, has",
+    "zopp principal add carol.request --vouch carol.vouch    on another admin's",
     "zopp principal recover zopp-recovery-acme.age",
 )
 
@@ -58,7 +63,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--email", metavar="ADDRESS", help="e-mail of a new user, kept as a keyed tag only")
     add.add_argument("--cap", choices=("read", "write", "admin"), help="the most this device may have")
     add.add_argument("--digest", metavar="HASH", help="refuse a request with another fingerprint")
+    _add_vouch(add)
     add_change(add, yes=True)
+    rekey = action("rekey", "let new keys of a device or service in, by its request")
+    rekey.add_argument("file", metavar="FILE", help="the request; - reads standard input")
+    rekey.add_argument("--digest", metavar="HASH", help="refuse a request with another fingerprint")
+    _add_vouch(rekey)
+    add_change(rekey, yes=True)
+    word = action("vouch", "give this device's word for a change of your own devices")
+    word.add_argument("file", metavar="FILE", nargs="?", help="a request, for a device or new keys; - reads it")
+    word.add_argument("--enable", metavar="DEVICE", help="that this disabled device be let in again")
+    word.add_argument(
+        "--cap", dest="change_cap", nargs=2, metavar=("DEVICE", "ROLE"), help="that its cap be lifted to ROLE or clear"
+    )
+    word.add_argument("--at-most", choices=("read", "write", "admin"), help="with FILE: the cap it is to get")
+    word.add_argument("--digest", metavar="HASH", help="vouch without asking if the request has this fingerprint")
+    add_yes(word)
     adopt = action("adopt", "let in an age recipient without a signing key, as a reader")
     adopt.add_argument("recipient", metavar="RECIPIENT", help="age1… or 'ssh-ed25519 AAAA…'")
     adopt.add_argument("--user", metavar="HANDLE", help="whose device it is; none: a service")
@@ -76,11 +96,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
         sub = action(verb, text)
         sub.add_argument("name", metavar="PRINCIPAL")
+        if verb == "enable":
+            _add_vouch(sub)
         add_change(sub)
     cap = action("cap", "the most that a device may have")
     cap.add_argument("name", metavar="DEVICE")
     cap.add_argument("role", metavar="ROLE", choices=("none", "read", "write", "admin", "clear"))
+    _add_vouch(cap)
     add_change(cap)
+
+
+def _add_vouch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vouch", metavar="FILE", help="what `zopp principal vouch` printed; - reads standard input")
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
@@ -88,6 +115,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     return {
         "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
         "remember": _remember, "recover": _recover, "disable": _switch, "enable": _switch, "cap": _cap,
+        "rekey": _rekey, "vouch": vouch.run,
     }[args.action](ctx, args)  # fmt: skip
 
 
@@ -150,16 +178,9 @@ def _print_request(ctx: Context, made: requests.Request) -> None:
     ctx.note("give it to an admin, who runs: zopp principal add FILE")
 
 
-def _add(ctx: Context, args: argparse.Namespace) -> int:
-    if args.file == "-":
-        data = sys.stdin.buffer.read()
-    else:
-        try:
-            with open(args.file, "rb") as file:
-                data = file.read(1 << 16)
-        except OSError as exc:
-            raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=args.file) from None
-    asked = requests.parse(data)
+def _asked(ctx: Context, args: argparse.Namespace, question: str) -> requests.Request | None:
+    """The request, shown and agreed to; None if the answer is no."""
+    asked = requests.parse(vouch.read_text(ctx, args.file))
     if args.digest and args.digest != asked.digest:
         raise UsageError("the request has another fingerprint", code="digest", place=args.file)
     name, user = asked.request["name"], asked.request["user"]
@@ -169,16 +190,46 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
             + (f" of {user}" if user else "")
             + f", fingerprint {asked.digest}"
         )
-        if ctx.interactive() and not ctx.confirm("let it in?", otherwise=""):
-            return 1
+        if ctx.interactive() and not ctx.confirm(question, otherwise=""):
+            return None
+    return asked
+
+
+def _add(ctx: Context, args: argparse.Namespace) -> int:
+    asked = _asked(ctx, args, "let it in?")
+    if asked is None:
+        return 1
+    name, user = asked.request["name"], asked.request["user"]
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         require(draft.state, draft.signer.principal, "principal.enrol", draft.state.name)
+        known = draft.state.principals.get(name)
+        if known is not None and known.user == user and known.enabled:
+            raise UsageError(
+                f"{name} is here already",
+                code="exists",
+                hint=f"if these are its new keys: zopp principal rekey {shlex.quote(args.file)}",
+            )
         _add_user(draft, user, args.email)
-        draft.statement(
-            "principal.enrol", {"request": dict(asked.request), "proof": asked.proof, "cap": args.cap, "vouch": None}
-        )
+        data = {"request": dict(asked.request), "proof": asked.proof, "cap": args.cap}
+        vouch.statement(ctx, args, draft, "principal.enrol", data)
         ctx.note(f"added {name}; give it a role with: zopp grant {user or name} read SCOPE")
         return conclude(ctx, args, draft, extra={"principal": name, "user": user})
+
+
+def _rekey(ctx: Context, args: argparse.Namespace) -> int:
+    asked = _asked(ctx, args, "give it these keys instead of those it has?")
+    if asked is None:
+        return 1
+    name = asked.request["name"]
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        _known(draft, name)
+        require(draft.state, draft.signer.principal, "principal.rekey", draft.state.name)
+        if draft.signer.principal == name:
+            # The statement ends the key that would have to sign the manifests that follow from it.
+            raise UsageError(f"{name} cannot let its own new keys in", hint="run this on another admin device")
+        data = {"request": dict(asked.request), "proof": asked.proof}
+        vouch.statement(ctx, args, draft, "principal.rekey", data)
+        return conclude(ctx, args, draft, extra={"principal": name, "user": asked.request["user"]})
 
 
 def _add_user(draft: Draft, user: str | None, email: str | None) -> None:
@@ -195,7 +246,14 @@ def _adopt(ctx: Context, args: argparse.Namespace) -> int:
         asked = create.request(
             ws=draft.state.ws, name=args.name, user=args.user, recipient=recipient, key=None, now=draft.now
         )
-        draft.statement("principal.enrol", {"request": dict(asked.request), "proof": None, "cap": None, "vouch": None})
+        try:
+            draft.statement(
+                "principal.enrol", {"request": dict(asked.request), "proof": None, "cap": None, "vouch": None}
+            )
+        except IntegrityError as exc:
+            if exc.data.get("rule") == "A20":
+                exc.hint = f"let {args.user} run this, or leave --user away: a service that reads"
+            raise
         ctx.note(
             f"added {args.name}, which can read at most; give it a role with: "
             f"zopp grant {args.user or args.name} read SCOPE"
@@ -318,8 +376,10 @@ def _switch(ctx: Context, args: argparse.Namespace) -> int:
             require(draft.state, draft.signer.principal, f"principal.{args.action}", draft.state.name)
         if draft.state.principals[name].enabled == (args.action == "enable"):
             return nothing(ctx, f"{name} is {args.action}d already")
-        data = {"principal": name} if args.action == "disable" else {"principal": name, "vouch": None}
-        return apply(ctx, args, draft, [(f"principal.{args.action}", data)])
+        if args.action == "disable":
+            return apply(ctx, args, draft, [("principal.disable", {"principal": name})])
+        vouch.statement(ctx, args, draft, "principal.enable", {"principal": name})
+        return conclude(ctx, args, draft)
 
 
 def _cap(ctx: Context, args: argparse.Namespace) -> int:
@@ -330,4 +390,5 @@ def _cap(ctx: Context, args: argparse.Namespace) -> int:
         have = draft.state.principals[name].cap
         if (None if have is None else str(have)) == cap:
             return nothing(ctx, f"the cap of {name} is that already")
-        return apply(ctx, args, draft, [("cap.set", {"principal": name, "cap": cap, "vouch": None})])
+        vouch.statement(ctx, args, draft, "cap.set", {"principal": name, "cap": cap})
+        return conclude(ctx, args, draft)

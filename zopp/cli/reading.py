@@ -5,22 +5,16 @@ from decimal import Decimal
 
 from zopp import sopsfile
 from zopp.cli.context import Context
-from zopp.repo.environment import Environment, open_environment, require_readable, scope_of
-from zopp.repo.unlock import my_principals
+from zopp.repo.environment import Environment, scope_of
+from zopp.repo.unlock import open_readable
 from zopp.repo.workspace import Workspace
 
 
 def open_for_reading(ctx: Context, args: argparse.Namespace) -> tuple[Workspace, Environment]:
     """The environment of -e and -p, checked; what only warns is said on stderr."""
     ws = ctx.workspace()
-    env = open_environment(ws, scope_of(ws, args.env, args.project))
-    mine = None
-    for finding in require_readable(env):
-        if finding.code == "behind":
-            # Somebody else's missing entry is the writers' affair; our own explains why nothing opens.
-            mine = my_principals(ws, ctx.keyring) if mine is None else mine
-            if finding.data.get("principal") not in mine:
-                continue
+    env, findings = open_readable(ws, scope_of(ws, args.env, args.project), ctx.keyring)
+    for finding in findings:
         ctx.warn(f"{finding.place}: {finding.message}" if finding.place else finding.message)
     return ws, env
 

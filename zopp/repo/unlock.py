@@ -7,8 +7,9 @@ from zopp.errors import Denied, IntegrityError, Unknown, ZoppError
 from zopp.keys import agefile, find
 from zopp.keys.identity import Identity
 from zopp.policy import decisions, manifest as manifests
+from zopp.policy.findings import Finding
 from zopp.repo import userdirs
-from zopp.repo.environment import Environment, SecretsFile, people_name
+from zopp.repo.environment import Environment, SecretsFile, open_environment, people_name, require_readable
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile, Tree
 
@@ -46,6 +47,22 @@ def my_principals(ws: Workspace, keyring: Keyring) -> list[str]:
     """The enabled principals whose age recipient is one of ours."""
     mine = keyring.recipients()
     return [name for name, principal in ws.state.principals.items() if principal.recipient in mine]
+
+
+def open_readable(ws: Workspace, scope: str, keyring: Keyring) -> tuple[Environment, list[Finding]]:
+    """An environment whose files may be used, and the findings that only warn and concern this reader. Refuses as
+    `require_readable` does."""
+    env = open_environment(ws, scope)
+    mine: list[str] | None = None
+    said = []
+    for finding in require_readable(env):
+        if finding.code == "behind":
+            # Somebody else's missing entry is the writers' affair; our own explains why nothing opens.
+            mine = my_principals(ws, keyring) if mine is None else mine
+            if finding.data.get("principal") not in mine:
+                continue
+        said.append(finding)
+    return env, said
 
 
 def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) -> bytes:

@@ -266,6 +266,20 @@ def flatten(opened: Iterable[Opened]) -> dict[str, object]:
     return out
 
 
+def plain(node: object) -> object:
+    """A node as JSON can hold it."""
+    value = sopsfile.to_plain(node)
+    if isinstance(value, sopsfile.Timestamp):
+        return value.text
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
 def leaf_map(tree: Tree) -> dict[tuple[int, Path], tuple[str, object]]:
     """(document, path) → (type name, value) of every leaf, null and empty containers included; comments left out."""
     out: dict[tuple[int, Path], tuple[str, object]] = {}

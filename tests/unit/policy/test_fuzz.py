@@ -13,7 +13,7 @@ from tests.unit.policy.test_manifest import brokered, facts
 from tests.unit.policy.world import CANARY, key, quotes_nothing, recipient
 from zopp.errors import ZoppError
 from zopp.keys import agefile
-from zopp.policy import canonical, fields, log, manifest, requests, statement, templates
+from zopp.policy import canonical, fields, log, manifest, requests, statement, templates, vouches
 from zopp.policy.names import Scope
 from zopp.policy.view import View, dump
 
@@ -21,10 +21,14 @@ _W = brokered()
 _REQUEST = requests.draft(
     ws=_W.state.ws, name="d", user="bob", key=key("d").public, recipient=recipient("d"), id=b"i" * 16, not_after=9
 )
+_ENROL = {"request": canonical.decode(_REQUEST), "proof": canonical.b64(b"p" * 64), "cap": None}
 GOOD = {
     "log": _W.data,
     "line": _W.lines[-1],
     "request": requests.seal(_REQUEST, key("d").sign(requests.to_sign(_REQUEST))),
+    "vouch": vouches.seal(
+        ws=_W.state.ws, type="principal.enrol", data=_ENROL, field=requests.vouch("bob-phone", 9, b"s" * 64)
+    ),
     "manifest": manifest.build(**facts(_W.state, "web/prod")),
     "view": dump(_W.state),
     "template": (Path(__file__).parents[3] / "policies/templates/team.json").read_bytes(),
@@ -33,6 +37,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "log": log.fold,
     "line": statement.parse,
     "request": requests.parse,
+    "vouch": vouches.parse,
     "manifest": manifest.parse,
     "view": View,
     "template": templates.parse,
@@ -95,7 +100,7 @@ def replace_strings(value: object) -> list[object]:
     return []
 
 
-@pytest.mark.parametrize("name", ["line", "request", "manifest", "template"])
+@pytest.mark.parametrize("name", ["line", "request", "vouch", "manifest", "template"])
 def test_no_message_quotes_the_input(name: str) -> None:
     import json
 
