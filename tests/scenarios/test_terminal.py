@@ -14,8 +14,9 @@ from tests.support import ROOT, Team, User
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
-def on_terminal(user: User, *argv: str, question: str, answer: bytes) -> tuple[int, str]:
-    """Run zopp as a terminal's foreground process, type `answer` once `question` is shown; exit code and screen."""
+def on_terminal(user: User, *argv: str, question: str | None, answer: bytes = b"") -> tuple[int, str]:
+    """Run zopp as a terminal's foreground process, type `answer` once `question` is shown (None: it asks nothing); exit
+    code and screen."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "zopp.cli.main", *argv],
@@ -39,7 +40,7 @@ def on_terminal(user: User, *argv: str, question: str, answer: bytes) -> tuple[i
                 if not part:
                     break
                 screen += part
-            if not typed and question.encode() in screen:
+            if question is not None and not typed and question.encode() in screen:
                 os.write(ours, answer)
                 typed = True
         code = process.wait(timeout=10)
@@ -47,7 +48,7 @@ def on_terminal(user: User, *argv: str, question: str, answer: bytes) -> tuple[i
         process.kill()
         process.wait()
         os.close(ours)
-    assert typed, screen.decode()
+    assert typed == (question is not None), screen.decode()
     return code, screen.decode().replace("\r\n", "\n")
 
 
@@ -94,3 +95,10 @@ def test_sign_anything_else(changed: User, answer: bytes, code: int) -> None:
     assert changed.zopp("verify").code == 1
     changed.ok("sign", "-e", "dev", "--only", "BASE", "OTHER")
     changed.ok("verify")
+
+
+def test_a_value_that_cannot_be_kept_is_not_asked_for(team: Team) -> None:
+    code, screen = on_terminal(team.bob, "set", "NEW", "-e", "prod", question=None)
+    assert code == 1, screen
+    assert "may not write api/prod" in screen
+    assert "value of" not in screen

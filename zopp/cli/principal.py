@@ -93,9 +93,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recover.add_argument("--name", default="recovery", metavar="KEY", help="its name here (default: recovery)")
     recover.add_argument("--passphrase-file", metavar="FILE", help="read its passphrase from FILE")
     action("remember", "keep the passphrase in the keychain (extra: keychain)")
-    for verb, text in (("disable", "take a device or service out"), ("enable", "let it back in")):
+    for verb, text in (
+        ("disable", "take a device or service out"),
+        ("enable", "let it, or an offboarded user, back in"),
+    ):
         sub = action(verb, text)
-        sub.add_argument("name", metavar="PRINCIPAL")
+        sub.add_argument("name", metavar="PRINCIPAL" if verb == "disable" else "PRINCIPAL|USER")
         if verb == "enable":
             _add_vouch(sub)
         add_change(sub)
@@ -369,6 +372,8 @@ def _known(draft: Draft, name: str) -> str:
 
 def _switch(ctx: Context, args: argparse.Namespace) -> int:
     with ctx.changing(on_old_base=args.on_old_base) as draft:
+        if args.name in draft.state.users and args.action == "enable":
+            return _enable_user(ctx, args, draft)
         name = _known(draft, args.name)
         me = draft.state.principals[draft.signer.principal]
         own = me.user is not None and me.user == draft.state.principals[name].user
@@ -380,6 +385,13 @@ def _switch(ctx: Context, args: argparse.Namespace) -> int:
             return apply(ctx, args, draft, [("principal.disable", {"principal": name})])
         vouch.statement(ctx, args, draft, "principal.enable", {"principal": name})
         return conclude(ctx, args, draft)
+
+
+def _enable_user(ctx: Context, args: argparse.Namespace, draft: Draft) -> int:
+    require(draft.state, draft.signer.principal, "user.enable", draft.state.name)
+    if draft.state.users[args.name].enabled:
+        return nothing(ctx, f"{args.name} is enabled already")
+    return apply(ctx, args, draft, [("user.enable", {"user": args.name})])
 
 
 def _cap(ctx: Context, args: argparse.Namespace) -> int:

@@ -84,6 +84,10 @@ def _text(ctx: Context, args: argparse.Namespace, key: str, source: str | None) 
     elif args.type == "null":
         return ""
     elif ctx.interactive():
+        # Nobody types a secret to be told afterwards that it cannot be kept.
+        with ctx.changing(on_old_base=args.on_old_base) as draft:
+            env = open_environment(draft.ws, scope_of(draft.ws, args.env, args.project), history=True)
+            values.check_writable(draft, env, on_old_base=args.on_old_base)
         return ctx.secret(f"value of {key}", repeat=True)
     else:
         text = read_stdin()

@@ -41,12 +41,22 @@ def require(state: State, principal: str, action: str, scope: str) -> None:
     decision = decisions.decide(state, principal, action, scope)
     if isinstance(decision, decisions.Deny):
         shown = people_name(scope) if "/" in scope else scope.partition("@")[0]
-        user = state.principals[principal].user or principal
         raise Denied(
             decision.reason,
             subject=principal,
             action=action,
             scope=shown,
             missing=decision.missing,
-            hint=f"ask an admin of {shown} to run: zopp grant {user} {decision.missing} {shown}",
+            hint=f"ask an admin of {shown} to run: {remedy(state, principal, decision, shown)}",
         )
+
+
+def remedy(state: State, principal: str, decision: decisions.Deny, shown: str) -> str:
+    """What an admin types so that a refused principal may after all; `shown` is the scope as people type it."""
+    p = state.principals[principal]
+    if decision.rule == "disabled":
+        steps = [] if p.enabled else [principal]
+        if p.user is not None and not state.users[p.user].enabled:
+            steps.insert(0, p.user)  # a device comes back after its user
+        return " && ".join(f"zopp principal enable {name}" for name in steps)
+    return f"zopp grant {p.user or principal} {decision.missing} {shown}"

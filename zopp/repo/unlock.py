@@ -10,6 +10,7 @@ from zopp.policy import decisions, manifest as manifests
 from zopp.policy.findings import Finding
 from zopp.repo import userdirs
 from zopp.repo.environment import Environment, SecretsFile, open_environment, people_name, require_readable
+from zopp.repo.signer import remedy
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile, Tree
 
@@ -89,7 +90,11 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
             f"no key of yours belongs to a principal of workspace {ws.state.name} (tried {tried or 'nothing'})",
             code="key.none",
             hint=next((p.hint for p in keyring.found.problems if p.hint), "")
-            or "see where keys are looked for with: zopp doctor",
+            or (
+                "see where keys are looked for with: zopp doctor"
+                if keyring.found.identities or keyring.found.locked
+                else "a newcomer asks to be let in with: zopp trust && zopp principal request > me.request"
+            ),
         )
     # One machine may hold the keys of several: each is judged, and the one that comes nearest is the answer.
     denied: dict[str, decisions.Deny] = {}
@@ -103,7 +108,7 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
     if not entitled:
         # A role is of no use to who is disabled, so that one is asked for only if there is no other.
         able = [name for name, decision in denied.items() if decision.rule != "disabled"] or list(denied)
-        grants = dict.fromkeys(f"zopp grant {_subject(ws, principal)} read {scope}" for principal in able)
+        remedies = dict.fromkeys(remedy(ws.state, principal, denied[principal], scope) for principal in able)
         raise Denied(
             "; ".join(decision.reason for decision in denied.values()),
             code="denied",
@@ -112,7 +117,7 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
             action="read",
             scope=people_name(env.scope),
             missing=denied[principals[0]].missing,
-            hint=f"ask an admin of {scope} to run: " + ", or: ".join(grants),
+            hint=f"ask an admin of {scope} to run: " + ", or: ".join(remedies),
         )
     raise Denied(
         f"{' and '.join(entitled)} may read {scope}, but its files are not encrypted to "
@@ -120,10 +125,6 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
         code="recipient.behind",
         hint=f"ask a writer of {scope} to run: zopp rekey {scope}",
     )
-
-
-def _subject(ws: Workspace, principal: str) -> str:
-    return ws.state.principals[principal].user or principal
 
 
 def check_commitment(ws: Workspace, env: Environment, path: str, data_key: bytes) -> None:

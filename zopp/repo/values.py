@@ -9,6 +9,7 @@ from zopp.errors import FormatError, IntegrityError, NotFound, UsageError, ZoppE
 from zopp.repo import exposure
 from zopp.repo.draft import Draft, timestamp
 from zopp.repo.environment import Environment, require_changeable, require_readable
+from zopp.repo.signer import require
 from zopp.repo.unlock import Keyring, data_key, decrypt
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import Drop, Put, Tree
@@ -126,6 +127,12 @@ def target_file(ws: Workspace, env: Environment, wanted: str | None) -> str:
     return f"{ws.folder}/secrets/{env.name}.yaml" if ws.folder else f"secrets/{env.name}.yaml"
 
 
+def check_writable(draft: Draft, env: Environment, *, on_old_base: bool = False) -> None:
+    """Refuse what `apply` would refuse whatever the value: Denied, or the findings that stop a writer."""
+    require(draft.state, draft.signer.principal, "write", env.scope)
+    require_changeable(env, on_old_base=on_old_base)
+
+
 def apply(
     draft: Draft,
     env: Environment,
@@ -139,7 +146,7 @@ def apply(
     """Draft `changes` (each in the file that holds its key, new keys in `target_file`). Equal values change nothing,
     not even `lastmodified`. Exposed values that change are marked."""
     ws = draft.ws
-    require_changeable(env, on_old_base=on_old_base)
+    check_writable(draft, env, on_old_base=on_old_base)
     by_file: dict[str, list[Change]] = {}
     for change in changes:
         place = locate(env, change.path)
