@@ -143,7 +143,7 @@ def test_a20_new_keys_a_cap_and_no_self_vouch(world: World) -> None:
     alice, bob, phone = world.alice, world.bob, world.phone
     lost = world.device("bob", "bob-laptop")  # bob's laptop was stolen; these are keys of its successor
     asked = world.file("bob-laptop.request", world.request(lost))
-    done = alice.zopp("principal", "add", asked, code=2)
+    done = alice.zopp("principal", "add", asked, code=1)
     assert "zopp principal rekey" in done.err
     done = world.refuse("principal", "rekey", asked, words=["present devices"])
     assert f"zopp principal vouch {asked} > bob-laptop.vouch; then here: zopp principal rekey {asked}" in done.err

@@ -207,7 +207,7 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
         require(draft.state, draft.signer.principal, "principal.enrol", draft.state.name)
         known = draft.state.principals.get(name)
         if known is not None and known.user == user and known.enabled:
-            raise UsageError(
+            raise IntegrityError(
                 f"{name} is here already",
                 code="exists",
                 hint=f"if these are its new keys: zopp principal rekey {shlex.quote(args.file)}",
