@@ -68,12 +68,12 @@ def sign(checkpoint: Checkpoint, key: signing.SigningKey, *cosignatures: Signatu
 def verify(note: Note, *logs: Verifier) -> Checkpoint:
     """The checkpoint in `note`, signed by one of `logs`, under whose name it must stand. During a change of the log key
     both keys may be given (policy-server.md §6). IntegrityError (`note_signature`, `origin`) otherwise."""
-    note.verify(*logs)
     made = parse_text(note.text)
-    if all(made.origin != log.name for log in logs):
+    # of keys with different names, one whose name stands in the first line must have signed
+    named = [log for log in logs if log.name == made.origin]
+    if not named:
         raise IntegrityError("the checkpoint is of another log", code="origin")
-    # of two keys with different names, the one whose name stands in the first line must have signed
-    note.verify(*[log for log in logs if log.name == made.origin])
+    note.verify(*named)
     return made
 
 
