@@ -372,8 +372,6 @@ def accept(
     if head is not None:
         if any(checked.checkpoint != head for _, checked in records):
             raise IntegrityError("the receipts are under different checkpoints", code="receipt")
-        if len({checked.index for _, checked in records}) != len(records):
-            raise IntegrityError("one record stands for two items", code="receipt")
         if [checked.entry.request_body for _, checked in records] != [body] + [None] * (len(records) - 1):
             raise IntegrityError("the record does not hold the exact request", code="receipt")
         checkpoint.consistent(kept, head, response.consistency)

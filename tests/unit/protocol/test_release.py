@@ -261,6 +261,19 @@ def test_a_rolled_back_log_is_found() -> None:
     refuse(client, good, "split_view", kept=same)
 
 
+def test_all_receipts_are_under_the_one_checkpoint_that_is_proven() -> None:
+    """The log key also signed a fork: its receipt would hold, and only the first one's checkpoint is compared."""
+    server, fork = Server(), Server()
+    client = Client(server.head())
+    good = server.answer(client.sent, client.body)
+    fork.append([b"aside"])
+    aside = fork.answer(client.sent, client.body)
+    mixed = (good.results[0], aside.results[1], good.results[2])
+    assert mixed[1].receipt is not None
+    assert receipts.check(mixed[1].receipt, LOG).index == 7
+    refuse(client, replace(good, results=mixed), "receipt")
+
+
 def test_a_record_older_than_the_request_is_no_record_of_it() -> None:
     server = Server()
     client = Client(server.head())

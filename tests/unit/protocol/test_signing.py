@@ -267,6 +267,44 @@ def test_what_the_signature_binds() -> None:
         assert caught.value.code == "bad_signature"
 
 
+def presented_by_hand(key: keys.SigningKey, keyid: str) -> signing.Presented:
+    """A valid signature by `key` over parameters that name `keyid`."""
+    params = SENT.signature_input[5:].replace(signing.fingerprint(KEY.public), keyid)
+    signature = base64.b64encode(key.sign(signing.base("POST", TARGET, SENT.content_digest, params))).decode()
+    return signing.recorded(
+        SignedRequest(
+            method="POST", target=TARGET, content_digest=SENT.content_digest, signature_input="zopp=" + params,
+            signature=f"zopp=:{signature}:",
+        )
+    )  # fmt: skip
+
+
+def test_the_fingerprint_is_the_key_s() -> None:
+    signing.verify(presented_by_hand(OTHER, signing.fingerprint(OTHER.public)), OTHER.public)
+    with pytest.raises(IntegrityError):
+        signing.verify(presented_by_hand(KEY, signing.fingerprint(OTHER.public)), KEY.public)
+
+
+def test_a_signature_under_the_key_that_nobody_has_opens_nothing() -> None:
+    """What unknown keys are verified against is the curve's base point, under which everybody can sign."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    nobody = bytes([0x58]) + bytes([0x66]) * 31
+
+    def sign(message: bytes) -> bytes:
+        nonce = keys.from_seed(b"\7" * 32)
+        scalar = bytearray(hashlib.sha512(b"\7" * 32).digest()[:32])
+        scalar[0] &= 248
+        scalar[31] = scalar[31] & 127 | 64
+        challenge = int.from_bytes(hashlib.sha512(nonce.public + nobody + message).digest(), "little")
+        s = (int.from_bytes(scalar, "little") + challenge) % order
+        return nonce.public + s.to_bytes(32, "little")
+
+    forged = presented_by_hand(keys.SigningKey(nobody, sign), signing.fingerprint(nobody))
+    signing.verify(forged, nobody)
+    with pytest.raises(IntegrityError):
+        signing.verify(forged, None)
+
+
 def test_each_byte_counts() -> None:
     """Flip each bit of the three fields, and 2,000 random bits of body and target: nothing is accepted."""
     rng = random.Random(9421)

@@ -149,6 +149,21 @@ def test_inclusion_refuses() -> None:
                     merkle.verify_inclusion(*arguments)
 
 
+def test_a_longer_proof_that_leads_to_the_root_is_too_long() -> None:
+    """The root itself was made to fit one hash more than the size allows."""
+    data = leaves(13)
+    for size in (1, 2, 7, 8, 13):
+        root = mth(data[:size])
+        for above in (merkle.node_hash(root, data[0]), merkle.node_hash(data[0], root)):
+            for index in range(size):
+                with pytest.raises(IntegrityError, match="too long"):
+                    merkle.verify_inclusion(data[index], index, size, [*path(index, data[:size]), data[0]], above)
+        for old in range(1, size):
+            made_old, made_new = merkle.node_hash(data[0], mth(data[:old])), merkle.node_hash(data[0], root)
+            with pytest.raises(IntegrityError):
+                merkle.verify_consistency(old, made_old, size, made_new, [*subproof(old, data[:size]), data[0]])
+
+
 def test_a_node_is_no_leaf() -> None:
     """An inner node passed off as a leaf of a smaller tree: the prefixes 0x00 and 0x01 keep the two apart."""
     data = leaves(4)

@@ -159,6 +159,9 @@ def test_another_origin_or_key_is_another_log() -> None:
     ):  # fmt: skip
         with pytest.raises(IntegrityError):
             checkpoint.verify(signed, LOG)
+    with pytest.raises(IntegrityError) as caught:
+        checkpoint.verify(checkpoint.sign(elsewhere, KEY), LOG)
+    assert caught.value.code == "origin"
     # With two keys trusted, the one whose name stands in the first line must have signed.
     second = note.Verifier(elsewhere.origin, OTHER.public)
     with pytest.raises(IntegrityError):
