@@ -132,7 +132,7 @@ class Draft:
         if self.lines:
             ws.state, ws.log = self.state, self.changes[layout.POLICY][1] or b""
             policycache.store(self.state, ws.log, cache_dir=userdirs.cache(ws.env))
-        made = git.commit(ws.root, drafted, message) if message is not None and drafted else None
+        made = git.commit(ws.root, drafted, message, ws.env) if message is not None and drafted else None
         if made is not None:
             memory.learn(ws, [open_environment(ws, scope) for scope in self._touched])
         return made

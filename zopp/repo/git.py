@@ -6,13 +6,13 @@ process per object costs 3 ms each.
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from zopp.errors import Unknown
 
 
-def _environment() -> dict[str, str]:
-    env = dict(os.environ)
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    env = dict(environ)
     # A hook's GIT_DIR or GIT_INDEX_FILE would point these commands at another repository.
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS"):
         env.pop(name, None)
@@ -20,7 +20,9 @@ def _environment() -> dict[str, str]:
     return env
 
 
-def run(root: str, *args: str, check: bool = True, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+def run(
+    root: str, *args: str, check: bool = True, data: bytes | None = None, environ: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[bytes]:
     """Run git in `root`. Unknown `git.missing` without git, `git.failed` with its own first line if `check`."""
     try:
         done = subprocess.run(
@@ -29,7 +31,7 @@ def run(root: str, *args: str, check: bool = True, data: bytes | None = None) ->
             input=data,
             stdin=subprocess.DEVNULL if data is None else None,
             capture_output=True,
-            env=_environment(),
+            env=_environment(environ),
             check=False,
         )
     except FileNotFoundError:
@@ -112,10 +114,11 @@ def blobs(root: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         at += size + 1
 
 
-def commit(root: str, paths: Sequence[str], message: str) -> str:
-    """Commit exactly `paths` (added or removed as they stand), whatever else is staged; the new commit's id."""
-    run(root, "add", "--all", "--force", "--", *paths)
-    run(root, "commit", "--quiet", "--message", message, "--only", "--", *paths)
+def commit(root: str, paths: Sequence[str], message: str, environ: Mapping[str, str]) -> str:
+    """Commit exactly `paths` (added or removed as they stand), whatever else is staged; the new commit's id. `environ`
+    says who commits."""
+    run(root, "add", "--all", "--force", "--", *paths, environ=environ)
+    run(root, "commit", "--quiet", "--message", message, "--only", "--", *paths, environ=environ)
     done = run(root, "rev-parse", "HEAD")
     return done.stdout.decode().strip()
 
