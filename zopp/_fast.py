@@ -110,6 +110,50 @@ def ed25519_private(seed: bytes) -> "Any":
         return Ed25519PrivateKey.from_private_bytes(seed)
 
 
+def x25519_private(secret: bytes) -> "Any":
+    """An X25519 private key object (`exchange(public)`, `public_key().public_bytes_raw()`) from its 32 bytes."""
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        return openssl.x25519.from_private_bytes(secret)
+    except (ImportError, AttributeError):
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        return X25519PrivateKey.from_private_bytes(secret)
+
+
+def x25519_public(point: bytes) -> "Any":
+    """An X25519 public key object from its 32 bytes, for `exchange`, which raises ValueError for a low-order point."""
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        return openssl.x25519.from_public_bytes(point)
+    except (ImportError, AttributeError):
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+        return X25519PublicKey.from_public_bytes(point)
+
+
+def open_chacha20(key: bytes, nonce: bytes, data: bytes) -> bytes:
+    """ChaCha20-Poly1305 (RFC 8439) decryption without additional data; ValueError if the tag does not hold."""
+    aead: Any
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        aead = openssl.aead.ChaCha20Poly1305(key)
+    except (ImportError, AttributeError):
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+        aead = ChaCha20Poly1305(key)
+    try:
+        opened: bytes = aead.decrypt(nonce, data, None)
+    except Exception as exc:  # InvalidTag lives in cryptography.exceptions, which costs an import to name
+        if type(exc).__name__ != "InvalidTag":
+            raise
+        raise ValueError("the tag does not hold") from None
+    return opened
+
+
 def _unique(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
     made = dict(pairs)
     if len(made) != len(pairs):

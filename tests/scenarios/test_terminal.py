@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,12 @@ import pytest
 from tests.support import ROOT, Team, User
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
+
+
+def _foreground(terminal: int) -> None:
+    os.login_tty(terminal)
+    # A test run that was started in the background ignores it, and its children would.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def on_terminal(user: User, *argv: str, question: str | None, answer: bytes = b"") -> tuple[int, str]:
@@ -25,7 +32,7 @@ def on_terminal(user: User, *argv: str, question: str | None, answer: bytes = b"
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        preexec_fn=lambda: os.login_tty(theirs),
+        preexec_fn=lambda: _foreground(theirs),
     )
     os.close(theirs)
     screen, typed = b"", False

@@ -28,16 +28,13 @@ from zopp.cli.main import main
 sys.exit(main())
 """
 
-# From outside zopp: extension modules of CPython, cryptography's and pyrage's, and what those two import.
+# From outside zopp: extension modules of CPython, and cryptography's with what it imports.
 FOREIGN_KEYLESS = {
     "__future__", "_cffi_backend", "_json", "_openssl", "_openssl.lib", "binascii", "cryptography",
     "cryptography.__about__", "cryptography.hazmat", "cryptography.hazmat.bindings",
     "cryptography.hazmat.bindings._rust", "gc", "types",
 }  # fmt: skip
-PYRAGE = {
-    "_operator", "pyrage", "pyrage.passphrase", "pyrage.plugin", "pyrage.pyrage", "pyrage.ssh", "pyrage.tag",
-    "pyrage.tagpq", "pyrage.x25519",
-}  # fmt: skip
+FOREIGN = FOREIGN_KEYLESS | {"_operator"}
 # One of two by the version of Python.
 HASHES = ({"_sha256", "_sha512"}, {"_sha2"})
 LIST = {
@@ -50,7 +47,7 @@ LIST = {
     "zopp.sopsfile.plainscalar", "zopp.sopsfile.scan", "zopp.sopsfile.selectors",
     "zopp.sopsfile.tree", "zopp.sopsfile.yaml_lines",
 }  # fmt: skip
-GET = LIST | {"zopp.keys._pyrage"}
+GET = LIST | {"zopp.keys.filekey"}
 RUN = GET | {"zopp.exchange", "zopp.exchange.names"}
 SET = RUN | {"fcntl", "time", "zopp.keys.signing", "zopp.repo.catfile", "zopp.repo.journal", "zopp.sopsfile.recipients"}
 
@@ -92,13 +89,13 @@ def allowed(found: set[str], own: set[str], foreign: set[str]) -> None:
 def test_get(shop: Workshop) -> None:
     found, out = loaded(shop, "get", "ALPHA")
     assert out == b"one"
-    allowed(found, GET, FOREIGN_KEYLESS | PYRAGE)
+    allowed(found, GET, FOREIGN)
 
 
 def test_get_of_a_named_environment(shop: Workshop) -> None:
     found, out = loaded(shop, "get", "OTHER", "-e", "staging", "-p", "api")
     assert out == b"x"
-    allowed(found, GET, FOREIGN_KEYLESS | PYRAGE)
+    allowed(found, GET, FOREIGN)
 
 
 def test_list_loads_no_age_at_all(shop: Workshop) -> None:
@@ -110,11 +107,11 @@ def test_list_loads_no_age_at_all(shop: Workshop) -> None:
 def test_run(shop: Workshop) -> None:
     found, out = loaded(shop, "run", "--", "sh", "-c", "echo $ALPHA $BETA")
     assert out == b"one zwei\n"
-    allowed(found, RUN, FOREIGN_KEYLESS | PYRAGE)
+    allowed(found, RUN, FOREIGN)
 
 
 def test_set(shop: Workshop) -> None:
     found, out = loaded(shop, "set", "BETA", data=b"drei")
     assert out == b""
-    allowed(found, SET, FOREIGN_KEYLESS | PYRAGE)
+    allowed(found, SET, FOREIGN)
     assert loaded(shop, "get", "BETA")[1] == b"drei"

@@ -34,10 +34,8 @@ def generate() -> "tuple[str, str]":
     return str(made), str(made.to_public())
 
 
-def x25519_identity(text: str) -> "tuple[Any, str]":
-    """(identity object, recipient text)"""
-    made = _call(pyrage.x25519.Identity.from_str, text)
-    return made, str(made.to_public())
+def x25519_identity(text: str) -> "Any":
+    return _call(pyrage.x25519.Identity.from_str, text)
 
 
 def ssh_identity(openssh: bytes) -> "Any":

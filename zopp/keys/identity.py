@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from zopp.keys.filekey import PrivateKey
+
 _PREFIX = "age-secret-key-"
 _PLUGIN_PREFIX = "AGE-PLUGIN-"
 _OPENSSH = "-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -19,14 +21,18 @@ _ARMORED = f"-----BEGIN {agefile.LABEL}-----"
 
 class Identity:
     """One private age key. `recipient` is its canonical public text, `source` says where it came from. Neither `repr`
-    nor `str`, nor pickling or copying, shows the key; `opener` is the library's object, for `agefile` only."""
+    nor `str`, nor pickling or copying, shows the key. For `agefile` only: `x25519`, the key itself if it is of that
+    kind, and `opener()`, the library's object."""
 
-    __slots__ = ("opener", "recipient", "source")
+    __slots__ = ("opener", "recipient", "source", "x25519")
 
-    def __init__(self, recipient: str, source: str, opener: "Any") -> None:
+    def __init__(
+        self, recipient: str, source: str, opener: "Callable[[], Any]", x25519: "PrivateKey | None" = None
+    ) -> None:
         self.recipient = recipient
         self.source = source
         self.opener = opener
+        self.x25519 = x25519
 
     def __repr__(self) -> str:
         return f"<Identity {self.recipient} from {self.source}>"
@@ -48,10 +54,16 @@ def from_secret(text: str, source: str) -> Identity:
     secret = bech32.decode(_PREFIX, text.lower()) if text.isascii() and text == text.upper() else None
     if secret is None or len(secret) != 32:
         raise FormatError("not a valid AGE-SECRET-KEY-1… text", code="identity", place=source)
-    from zopp.keys import _pyrage
+    from zopp.keys.filekey import PrivateKey
 
-    opener, recipient = _pyrage.x25519_identity(text)
-    return Identity(recipient, source, opener)
+    key = PrivateKey(secret)
+
+    def opener() -> "Any":
+        from zopp.keys import _pyrage
+
+        return _pyrage.x25519_identity(text)
+
+    return Identity(key.recipient, source, opener, key)
 
 
 def from_openssh(data: bytes, source: str, passphrase: "Callable[[], str] | None" = None) -> Identity:
@@ -67,7 +79,7 @@ def from_openssh(data: bytes, source: str, passphrase: "Callable[[], str] | None
     from zopp.keys import _pyrage
 
     opener = _pyrage.ssh_identity(signing.dump_openssh(key, ""))
-    return Identity("ssh-ed25519 " + wire.base64_encode(wire.public_blob(key.public)), source, opener)
+    return Identity("ssh-ed25519 " + wire.base64_encode(wire.public_blob(key.public)), source, lambda: opener)
 
 
 def from_rsa(data: bytes, source: str) -> Identity:
@@ -77,7 +89,8 @@ def from_rsa(data: bytes, source: str) -> Identity:
 
     if data.startswith((_OPENSSH.encode(), b"-----BEGIN RSA PRIVATE KEY-----")):
         try:
-            return Identity("ssh-rsa", source, _pyrage.ssh_identity(data))
+            opener = _pyrage.ssh_identity(data)
+            return Identity("ssh-rsa", source, lambda: opener)
         except _pyrage.AgeError:
             pass
     raise FormatError("not an unprotected ssh-rsa private key", code="identity", place=source)

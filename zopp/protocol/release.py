@@ -17,11 +17,11 @@ from typing import Any
 
 from zopp import _fast
 from zopp.errors import FormatError, IntegrityError
-from zopp.keys import agefile
+from zopp.keys import agefile, filekey
 from zopp.keys.identity import Identity
 from zopp.policy import canonical, fields as f, names
 from zopp.policy.manifest import is_path
-from zopp.protocol import filekey, receipt as receipts
+from zopp.protocol import receipt as receipts
 from zopp.protocol.receipt import Receipt
 from zopp.tlog import checkpoint
 from zopp.tlog.checkpoint import Checkpoint

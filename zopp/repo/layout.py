@@ -10,9 +10,12 @@ PROVENANCE = ".zopp/provenance"
 EXPOSURE = ".zopp/exposure"
 
 
+MANIFESTS = ".zopp/manifest"
+
+
 def manifest_path(env: str) -> str:
     """Of an environment as statements name it: `api/staging@2` → `.zopp/manifest/api/staging@2.json`."""
-    return f".zopp/manifest/{env}.json"
+    return f"{MANIFESTS}/{env}.json"
 
 
 def journal_file(checkout: "Checkout") -> str:

@@ -247,7 +247,7 @@ def _open(
     data = files.read(checkout.root, path)
     signature = sshsig.parse(files.read(checkout.root, path + ".sig").decode("ascii"))
     manifest = views.quick_manifest(view, data, signature, env=scope)
-    if manifest is None:
+    if manifest is None or not _inside(manifest, folder, project == settings.project, project, pin):
         return None
     seen = pin.manifests.get(scope)
     if seen is not None and manifest.generation <= seen[0] and manifest.hash != seen[1]:
@@ -265,6 +265,13 @@ def _open(
             if not leaf[0] & COMMENT and made.names_of.setdefault(leaf[1], listed) != listed:
                 return None
     return made
+
+
+def _inside(manifest: "Manifest", folder: str, here: bool, project: str, pin: "Pin") -> bool:
+    """Rule 6 (brokered-grants §6): what is listed lies in the project's folder, as far as this clone knows it."""
+    if not here:
+        folder = next((where for where, name in pin.projects.items() if name == project), "")
+    return not folder or all(path.startswith(folder + "/") for path in manifest.files)
 
 
 def _view(checkout: "Checkout", environ: "Mapping[str, str]", settings: Plain, pin: "Pin") -> "View | None":
@@ -342,9 +349,11 @@ def _set(
     found = _open(start, environ, project, name, git)
     if found is None or os.path.exists(os.path.join(found.checkout.root, layout.EXPOSURE)):
         return None
+    if found.project != found.settings.project:
+        return None  # a project elsewhere: which folder is its own is looked up for a write
     if os.path.exists(os.path.join(found.checkout.git_dir, "MERGE_HEAD")):
         return None
-    if not log.fits(found.view):
+    if not log.fits(found.view) or not _listed_once(found):
         return None
     path = found.names_of.get((key,), next(iter(found.scans), ""))
     if not path or any(leaf[:1] == (key,) and leaf != (key,) for leaf in found.names_of):
@@ -400,6 +409,24 @@ def _set(
         },
     )
     return WRITTEN, found
+
+
+def _listed_once(found: Quick) -> bool:
+    """Rule 6 before a write: no other manifest names a file of this one. By their bytes, which hold each path as it is
+    between quotes; a forged manifest may make this say no, and the full path says why."""
+    root = found.checkout.root
+    own = layout.manifest_path(found.scope)
+    names = [b'"%s"' % path.encode() for path in found.manifest.files]
+    if any('"' in path or "\\" in path for path in found.manifest.files):
+        return False
+    for project in os.listdir(os.path.join(root, layout.MANIFESTS)):
+        for name in os.listdir(os.path.join(root, layout.MANIFESTS, project)):
+            place = f"{layout.MANIFESTS}/{project}/{name}"
+            if name.endswith(".json") and place != own:
+                data = files.read(root, place)
+                if any(listed in data for listed in names):
+                    return False
+    return True
 
 
 class _LogDigest:

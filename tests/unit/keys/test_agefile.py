@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from hypothesis import given, settings, strategies as st
 
 from zopp.errors import FormatError, IntegrityError, Unknown, ZoppError
-from zopp.keys import agefile, bech32, curve, identity, signing, wire
+from zopp.keys import _pyrage, agefile, bech32, curve, identity, signing, wire
 
 CANARY = "kanarienvogel7"
 # A test key, the same in every run so that tests keep their names.
@@ -312,9 +312,10 @@ class TestWrap:
         class Spy:
             recipient, source = "age1other", "spy"
 
-            @property
+            x25519 = None
+
             def opener(self) -> object:
-                return OWN.opener
+                return OWN.opener()
 
         assert agefile.unwrap(agefile.wrap(RECIPIENT, KEY), [Spy(), OWN], recipient=RECIPIENT) == KEY  # type: ignore[list-item]
 
@@ -373,7 +374,7 @@ class TestWrap:
 def test_pyrage_and_age_agree_about_binary_files() -> None:
     data = agefile.dearmor(agefile.wrap(RECIPIENT, KEY))
     out = io.BytesIO()
-    pyrage.decrypt_io(io.BytesIO(data), out, [OWN.opener])
+    pyrage.decrypt_io(io.BytesIO(data), out, [OWN.opener()])
     assert out.getvalue() == KEY
 
 
@@ -393,7 +394,7 @@ def test_the_fast_path_loads_none_of_the_slow_modules(tmp_path: Path, ssh_key: P
     code = f"""
 import sys
 before = set(sys.modules)
-from zopp.keys import agefile, bech32, find, identity, signing, sshsig
+from zopp.keys import _pyrage, agefile, bech32, find, identity, signing, sshsig
 found = find.identities({{}}, {str(tmp_path)!r}, {str(config)!r})
 assert len(found.identities) == 2 and not found.problems
 armored = agefile.wrap(found.identities[0].recipient, b"k" * 32)
@@ -413,3 +414,46 @@ print(*sorted(set(sys.modules) - before))
         env={"PYTHONPATH": str(root)},
     )
     assert not set(LEAN.split()) & set(done.stdout.split())
+
+
+class TestTwoWays:
+    """`unwrap` opens the plain case without pyrage, and never what pyrage would not open."""
+
+    @given(st.binary(max_size=2000), st.binary(min_size=32, max_size=32))
+    def test_the_same_payload(self, payload: bytes, secret: bytes) -> None:
+        key = identity.from_secret(bech32.encode("age-secret-key-", secret).upper(), "test")
+        data = agefile.dearmor(agefile.wrap(key.recipient, payload))
+        assert agefile._unwrap_plain(data, [key]) == payload
+        assert _pyrage.decrypt(data, [key.opener()]) == payload
+
+    def test_the_same_recipient(self) -> None:
+        for _ in range(200):
+            secret, recipient = identity.generate()
+            assert identity.from_secret(secret, "test").recipient == recipient
+
+    @given(
+        st.integers(0, 1 << 16),
+        st.integers(0, 40),
+        st.one_of(st.binary(max_size=40), st.sampled_from(["other's", "twice"])),
+    )
+    def test_nothing_that_pyrage_refuses(self, at: int, length: int, middle: bytes | str) -> None:
+        """Bytes changed, cut, doubled and spliced from another file: what opens here opens there, to the same."""
+        whole = agefile.dearmor(agefile.wrap(RECIPIENT, KEY))
+        other = agefile.dearmor(agefile.wrap(RECIPIENT, b"another payload"))
+        at %= len(whole) + 1
+        if isinstance(middle, str):
+            middle = other[at : at + length] if middle == "other's" else whole[at : at + length] * 2
+        made = whole[:at] + middle + whole[at + length :]
+        try:
+            opened = agefile._unwrap_plain(made, [OWN])
+        except ZoppError:
+            opened = None
+        if opened is not None:
+            assert _pyrage.decrypt(made, [OWN.opener()]) == opened
+
+    def test_without_pyrage_for_the_plain_case_only(self) -> None:
+        stranger = identity.from_secret(identity.generate()[0], "test")
+        assert agefile._unwrap_plain(agefile.dearmor(agefile.wrap(stranger.recipient, KEY)), [OWN]) is None
+        both = pyrage.encrypt(KEY, [pyrage.x25519.Recipient.from_str(r) for r in (RECIPIENT, stranger.recipient)])
+        assert agefile._unwrap_plain(both, [OWN]) is None
+        assert _pyrage.decrypt(both, [OWN.opener()]) == KEY

@@ -10,9 +10,9 @@ from hypothesis import given, strategies as st
 from tests.unit.policy.world import World
 from zopp import _fast
 from zopp.errors import FormatError, IntegrityError, Unknown, ZoppError
-from zopp.keys import agefile, bech32, curve, identity, signing as keys
+from zopp.keys import agefile, bech32, curve, filekey, identity, signing as keys
 from zopp.policy import canonical, names
-from zopp.protocol import filekey, receipt as receipts, release, signing
+from zopp.protocol import receipt as receipts, release, signing
 from zopp.protocol.receipt import Receipt
 from zopp.protocol.release import Item, Released, Request, Response, Result
 from zopp.tlog import checkpoint, entry, merkle, proof
@@ -31,11 +31,11 @@ ENV = "api/production"
 READER_SECRET, READER = identity.generate()
 IDENTITY = identity.from_secret(READER_SECRET, "test")
 SERVER_SECRET, SERVER_RECIPIENT = identity.generate()
-SERVER = filekey.ServerKey(bech32.decode("age-secret-key-", SERVER_SECRET.lower()) or b"")
+SERVER = filekey.PrivateKey(bech32.decode("age-secret-key-", SERVER_SECRET.lower()) or b"")
 
 SHARES = [agefile.wrap(SERVER_RECIPIENT, b"share %d" % number) for number in range(3)]
 PATHS = ("api/secrets/production.yaml", None, "api/secrets/ü.json")
-ITEMS = tuple(Item(*filekey.stanza_of(text), path) for text, path in zip(SHARES, PATHS, strict=True))
+ITEMS = tuple(Item(*filekey.stanza_of(agefile.dearmor(text)), path) for text, path in zip(SHARES, PATHS, strict=True))
 
 
 class Server:
@@ -139,7 +139,7 @@ def test_a_release_from_request_to_share() -> None:
     for number, key in enumerate(done.keys):
         assert key is not None
         assert (key.env, key.generation, key.stanza) == (ENV, 3, ITEMS[number].stanza)
-        assert filekey.payload(SHARES[number], key.key) == b"share %d" % number
+        assert filekey.payload(agefile.dearmor(SHARES[number]), key.key) == b"share %d" % number
         assert key.key.hex() not in repr(key)
         assert repr(key.key) not in repr(key)
     again = Client(done.checkpoint)
@@ -156,7 +156,7 @@ def test_nothing_remembered_and_partial_answers() -> None:
     done = client.accept(server.answer(client.sent, client.body, frozenset({0, 1, 2})))
     assert done.keys == (None, None, None)
     _, other = identity.generate()
-    foreign = Item(*filekey.stanza_of(agefile.wrap(other, b"x")))
+    foreign = Item(*filekey.stanza_of(agefile.dearmor(agefile.wrap(other, b"x"))))
     client = Client(server.head(), (foreign, ITEMS[1]), None)
     done = client.accept(server.answer(client.sent, client.body))
     assert done.keys[0] is None
@@ -313,7 +313,7 @@ def test_sealed_keys_must_be_those_released() -> None:
     done = client.accept(replace(good, sealed=release.seal(READER, id=good.id, keys=swapped)))
     assert done.keys[0] is not None
     with pytest.raises(IntegrityError):
-        filekey.payload(SHARES[0], done.keys[0].key)
+        filekey.payload(agefile.dearmor(SHARES[0]), done.keys[0].key)
 
 
 # --- the request

@@ -22,7 +22,6 @@ def forms(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(quick, "open_quick", opened)
     monkeypatch.setattr(quick, "set_text", opened)
-    monkeypatch.setattr(fast, "_nothing_misplaced", lambda start: True)
     monkeypatch.setattr(fast, "_stdin", lambda: b"value")
     monkeypatch.setattr(os, "isatty", lambda fd: False)
 

@@ -1,15 +1,11 @@
-"""age's arithmetic where a file key is handed over: stanza -> file key (server), file key -> payload (client).
+"""age's arithmetic around a file key: X25519 stanza -> file key -> payload. Lean.
 
-pyrage takes identities only, so these steps of C2SP age.md are here: the X25519 stanza's unwrapping, the header MAC
-and the payload's STREAM (brokered-grants.md §4.2, §4.4). The server answers with a file key, and a wrong one fails the
-header MAC, so it can refuse but not substitute (R1).
+A policy server unwraps the file key of its stanza, a client opens a payload with a file key that was handed over
+(brokered-grants.md §4.2, §4.4), and pyrage takes identities only, so these steps of C2SP age.md are here: the stanza's
+unwrapping, the header MAC and the payload's STREAM. A wrong file key fails the header MAC, so a server can refuse but
+not substitute (R1). Reading uses the same steps for the plain case of one X25519 stanza, which saves importing pyrage;
+what does not open here is pyrage's to open or to refuse (`agefile.unwrap`).
 """
-
-from __future__ import annotations
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from zopp import _fast
 from zopp.errors import FormatError, IntegrityError
@@ -26,38 +22,38 @@ def hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
     return _fast.hmac_sha256(_fast.hmac_sha256(salt, key), info + b"\1")
 
 
-class ServerKey:
-    """The private half of an environment's server key. `recipient` is its public text; nothing shows the rest."""
+class PrivateKey:
+    """An X25519 private key. `recipient` is its public text (`age1…`); nothing shows the rest."""
 
     __slots__ = ("_private", "_public", "recipient")
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != 32:
-            raise FormatError("an X25519 key has 32 bytes", code="server_key")
-        self._private = X25519PrivateKey.from_private_bytes(secret)
+            raise FormatError("an X25519 key has 32 bytes", code="x25519")
+        self._private = _fast.x25519_private(secret)
         self._public = self._private.public_key().public_bytes_raw()
         self.recipient = bech32.encode("age", self._public)
 
     def __repr__(self) -> str:
-        return f"<ServerKey {self.recipient}>"
+        return f"<PrivateKey {self.recipient}>"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a server key is not copied or pickled")
+    def __reduce__(self) -> "tuple[object, ...]":
+        raise TypeError("a private key is not copied or pickled")
 
-    def open(self, share: bytes, body: bytes) -> bytes | None:
+    def open(self, share: bytes, body: bytes) -> "bytes | None":
         """The 16-byte file key of the X25519 stanza with this ephemeral share and body (32 bytes each); None if the
         stanza is not for this key. FormatError for other lengths and for a share that is a low-order or non-canonical
         point: those have no secret."""
         check_stanza(share, body)
         try:
-            shared = self._private.exchange(X25519PublicKey.from_public_bytes(share))
+            shared = self._private.exchange(_fast.x25519_public(share))
         except ValueError:
             raise FormatError("the stanza's share is a low-order point", code="stanza") from None
         wrapping = hkdf(shared, share + self._public, _INFO)
         try:
             # The nonce may be fixed: every stanza has its own wrapping key (age.md, "The X25519 recipient type").
-            return ChaCha20Poly1305(wrapping).decrypt(bytes(12), body, None)
-        except InvalidTag:
+            return _fast.open_chacha20(wrapping, bytes(12), body)
+        except ValueError:
             return None
 
 
@@ -67,9 +63,9 @@ def check_stanza(share: bytes, body: bytes) -> None:
         raise FormatError("not the share and body of an X25519 stanza", code="stanza")
 
 
-def stanza_of(armored: str) -> tuple[bytes, bytes]:
-    """(share, body) of the one X25519 stanza of an armored age file; grease is ignored. FormatError otherwise."""
-    real = [each for each in agefile.stanzas(agefile.dearmor(armored)) if not each[0].endswith("-grease")]
+def stanza_of(data: bytes) -> "tuple[bytes, bytes]":
+    """(share, body) of the one X25519 stanza of a binary age file; grease is ignored. FormatError otherwise."""
+    real = [each for each in agefile.stanzas(data) if not each[0].endswith("-grease")]
     if len(real) != 1 or real[0][0] != "X25519" or len(real[0][1]) != 1:
         raise FormatError("the age file has not exactly one X25519 stanza", code="stanza")
     share, body = wire.base64_decode(real[0][1][0], padded=False) or b"", real[0][2]
@@ -77,13 +73,12 @@ def stanza_of(armored: str) -> tuple[bytes, bytes]:
     return share, body
 
 
-def payload(armored: str, file_key: bytes) -> bytes:
-    """What the armored age file holds, opened with its file key. IntegrityError: `file_key` if the header's MAC does
+def payload(data: bytes, file_key: bytes) -> bytes:
+    """What the binary age file holds, opened with its file key. IntegrityError: `file_key` if the header's MAC does
     not hold under it (a wrong key, or a changed header), `age_damaged` if the payload was changed, cut or lengthened.
     FormatError for a key that has not 16 bytes, and for what is no age file."""
     if len(file_key) != FILE_KEY:
         raise FormatError("an age file key has 16 bytes", code="file_key")
-    data = agefile.dearmor(armored)
     agefile.stanzas(data)
     # No stanza line can start with three dashes, so the first that does ends the header; its MAC covers those dashes.
     end = data.index(b"\n--- ") + 4
@@ -92,15 +87,15 @@ def payload(armored: str, file_key: bytes) -> bytes:
     if not _fast.constant_time_equal(_fast.hmac_sha256(hkdf(file_key, b"", b"header"), data[:end]), mac):
         raise IntegrityError("the file key does not fit the age file's header", code="file_key")
     nonce, stream = data[stop + 1 : stop + 17], data[stop + 17 :]
-    cipher = ChaCha20Poly1305(hkdf(file_key, nonce, b"payload"))
+    key = hkdf(file_key, nonce, b"payload")
     plain = []
     size = _CHUNK + _TAG
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     for number, chunk in enumerate(chunks):
         last = number == len(chunks) - 1
         try:
-            plain.append(cipher.decrypt(number.to_bytes(11, "big") + bytes([last]), chunk, None))
-        except InvalidTag:
+            plain.append(_fast.open_chacha20(key, number.to_bytes(11, "big") + bytes([last]), chunk))
+        except ValueError:
             raise IntegrityError("the age file was changed or cut", code="age_damaged") from None
         if last and number and not plain[-1]:
             raise IntegrityError("the age file ends in an empty chunk", code="age_damaged")

@@ -6,27 +6,26 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from zopp.errors import FormatError, IntegrityError, ZoppError
-from zopp.keys import agefile, bech32, curve, identity, wire
-from zopp.protocol import filekey
+from zopp.keys import agefile, bech32, curve, filekey, identity, wire
 
 SECRET, RECIPIENT = identity.generate()
-SERVER = filekey.ServerKey(bech32.decode("age-secret-key-", SECRET.lower()) or b"")
+SERVER = filekey.PrivateKey(bech32.decode("age-secret-key-", SECRET.lower()) or b"")
 
 
 def opened(armored: str) -> bytes:
-    share, body = filekey.stanza_of(armored)
+    share, body = filekey.stanza_of(agefile.dearmor(armored))
     key = SERVER.open(share, body)
     assert key is not None
-    return filekey.payload(armored, key)
+    return filekey.payload(agefile.dearmor(armored), key)
 
 
 def test_a_server_key_is_the_recipient_s_and_hides_itself() -> None:
     assert SERVER.recipient == RECIPIENT
-    assert repr(SERVER) == f"<ServerKey {RECIPIENT}>"
+    assert repr(SERVER) == f"<PrivateKey {RECIPIENT}>"
     with pytest.raises(TypeError):
         SERVER.__reduce__()
     with pytest.raises(FormatError):
-        filekey.ServerKey(bytes(31))
+        filekey.PrivateKey(bytes(31))
 
 
 @pytest.mark.parametrize("size", [0, 1, 33, 65535, 65536, 65537, 131072, 200000])
@@ -52,11 +51,11 @@ def test_hkdf_is_rfc_5869_s() -> None:
 
 def test_a_stanza_for_another_key_does_not_open() -> None:
     _, other = identity.generate()
-    assert SERVER.open(*filekey.stanza_of(agefile.wrap(other, b"x"))) is None
+    assert SERVER.open(*filekey.stanza_of(agefile.dearmor(agefile.wrap(other, b"x")))) is None
 
 
 def test_each_byte_of_a_stanza_counts() -> None:
-    share, body = filekey.stanza_of(agefile.wrap(RECIPIENT, b"x"))
+    share, body = filekey.stanza_of(agefile.dearmor(agefile.wrap(RECIPIENT, b"x")))
     for at in range(32):
         for bit in range(8):
             flip = bytes(32)[:at] + bytes([1 << bit]) + bytes(31 - at)
@@ -84,15 +83,15 @@ def test_low_order_and_non_canonical_shares_are_refused() -> None:
 def test_a_wrong_file_key_is_refused_by_the_header() -> None:
     """brokered-grants R1, §11.1: random, zero, foreign, short or empty answers fail; the server cannot substitute."""
     armored = agefile.wrap(RECIPIENT, b"share")
-    foreign = SERVER.open(*filekey.stanza_of(agefile.wrap(RECIPIENT, b"other")))
+    foreign = SERVER.open(*filekey.stanza_of(agefile.dearmor(agefile.wrap(RECIPIENT, b"other"))))
     assert foreign is not None
     for key in (bytes(16), b"\xff" * 16, foreign):
         with pytest.raises(IntegrityError) as caught:
-            filekey.payload(armored, key)
+            filekey.payload(agefile.dearmor(armored), key)
         assert caught.value.code == "file_key"
     for key in (b"", bytes(15), bytes(17), bytes(32)):
         with pytest.raises(FormatError):
-            filekey.payload(armored, key)
+            filekey.payload(agefile.dearmor(armored), key)
 
 
 def rearmor(data: bytes) -> str:
@@ -101,19 +100,19 @@ def rearmor(data: bytes) -> str:
 
 def test_each_byte_of_an_age_file_counts() -> None:
     armored = agefile.wrap(RECIPIENT, b"a share of thirty-three bytes ...")
-    key = SERVER.open(*filekey.stanza_of(armored))
+    key = SERVER.open(*filekey.stanza_of(agefile.dearmor(armored)))
     assert key is not None
     data = agefile.dearmor(armored)
     for at in range(len(data)):
         changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         with pytest.raises(ZoppError):
-            filekey.payload(rearmor(changed), key)
+            filekey.payload(agefile.dearmor(rearmor(changed)), key)
     for end in range(len(data)):
         with pytest.raises(ZoppError):
-            filekey.payload(rearmor(data[:end]) if end else "", key)
+            filekey.payload(agefile.dearmor(rearmor(data[:end]) if end else ""), key)
     for tail in (b"\0", bytes(16), bytes(32), data[-16:]):
         with pytest.raises(ZoppError):
-            filekey.payload(rearmor(data + tail), key)
+            filekey.payload(agefile.dearmor(rearmor(data + tail)), key)
 
 
 def test_chunks_cut_moved_or_added_are_refused() -> None:
@@ -122,22 +121,22 @@ def test_chunks_cut_moved_or_added_are_refused() -> None:
 
     plain = b"x" * 65536 * 2
     armored = agefile.wrap(RECIPIENT, plain)
-    key = SERVER.open(*filekey.stanza_of(armored))
+    key = SERVER.open(*filekey.stanza_of(agefile.dearmor(armored)))
     assert key is not None
     data = agefile.dearmor(armored)
     start = len(data) - 2 * 65552
     head, one, two = data[:start], data[start : start + 65552], data[start + 65552 :]
-    assert filekey.payload(rearmor(head + one + two), key) == plain
+    assert filekey.payload(agefile.dearmor(rearmor(head + one + two)), key) == plain
     for stream in (one, two, two + one, one + one, one + two + two, one + two[:-1], one + two + bytes(16)):
         with pytest.raises(IntegrityError):
-            filekey.payload(rearmor(head + stream), key)
+            filekey.payload(agefile.dearmor(rearmor(head + stream)), key)
     # An empty last chunk that is properly sealed: age refuses it behind a full one, so must we.
     nonce = head[-16:]
     cipher = ChaCha20Poly1305(filekey.hkdf(key, nonce, b"payload"))
     full = cipher.encrypt(bytes(12), b"x" * 65536, None)
     empty = cipher.encrypt((1).to_bytes(11, "big") + b"\1", b"", None)
     with pytest.raises(IntegrityError):
-        filekey.payload(rearmor(head + full + empty), key)
+        filekey.payload(agefile.dearmor(rearmor(head + full + empty)), key)
     with pytest.raises(ZoppError):
         agefile.unwrap(rearmor(head + full + empty), [identity.from_secret(SECRET, "test")])
 
@@ -156,7 +155,7 @@ def test_only_one_x25519_stanza_is_taken() -> None:
         agefile.wrap(signing.public_line(signing.from_seed(b"\1" * 32).public), b"x"),
     ):  # fmt: skip
         with pytest.raises(FormatError):
-            filekey.stanza_of(bad)
+            filekey.stanza_of(agefile.dearmor(bad))
 
 
 @settings(max_examples=60)
@@ -166,4 +165,4 @@ def test_any_bytes_give_a_zopp_error(data: bytes, key: bytes, at: int, junk: byt
     changed = whole[:at] + junk + whole[at:]
     for text in (data.decode("latin-1"), base64.b64encode(data).decode(), rearmor(data or b"x"), rearmor(changed)):
         with pytest.raises(ZoppError):
-            filekey.payload(text, key)
+            filekey.payload(agefile.dearmor(text), key)
