@@ -8,7 +8,9 @@ Layout: magic, SHA-256 of header and segments, 4-byte length of the header, head
 (JSON, one per environment and one of principals), then 32 bytes a statement.
 """
 
-from zopp._fast import json_parse, sha256, sha512
+from os import urandom
+
+from zopp._fast import aesgcm, json_parse, sha256
 from zopp.errors import FormatError, NotFound
 from zopp.policy import canonical, manifest, names
 
@@ -19,13 +21,20 @@ if TYPE_CHECKING:
     from zopp.policy.manifest import Manifest, Signature
     from zopp.policy.state import State
 
-MAGIC = b"zopp-view-2\n"
+MAGIC = b"zopp-view-3\n"
 _START = len(MAGIC) + 32 + 4
 
 
-def dump(state: "State", log: bytes = b"") -> bytes:
-    """The view of a verified state. `log`: the bytes it is the fold of, kept as a digest; without them the view says
-    of no log that it is this one."""
+def log_mac(key: bytes, log: bytes) -> str:
+    """A GMAC (NIST SP 800-38D) of a log, hex, under a key that only this cache knows: says whether a log is still the
+    one that was verified, several times faster than a hash that has to hold without a secret."""
+    return aesgcm(key).encrypt(bytes(12), b"", log).hex()  # type: ignore[no-any-return]
+
+
+def dump(state: "State", log: bytes = b"", *, key: "bytes | None" = None) -> bytes:
+    """The view of a verified state. `log`: the bytes it is the fold of, of which it keeps `log_mac` under `key` (32
+    random bytes); without them the view says of no log that it is this one."""
+    key = urandom(32) if key is None else key
     segments: list[bytes] = []
     offset = 0
     where: dict[str, list[int]] = {}
@@ -60,7 +69,7 @@ def dump(state: "State", log: bytes = b"") -> bytes:
             "at": state.at,
             "envs": where,
             "head": state.head,
-            "log": sha512(log).hex(),
+            "log": [key.hex(), log_mac(key, log)],
             "name": state.name,
             "principals": add(people),
             "seq": state.seq,
@@ -99,20 +108,21 @@ class EnvView:
 
 
 class View:
-    """A verified head. `ws` genesis hash, `name`, `seq`, `head` its hash, `at` its time, `log` the SHA-512 of
-    the whole log, `envs` the environments' names. FormatError if the bytes are not a whole view: fold the log again."""
+    """A verified head. `ws` genesis hash, `name`, `seq`, `head` its hash, `at` its time, `envs` the environments'
+    names. FormatError if the bytes are not a whole view: then fold the log again."""
 
     __slots__ = (
         "_data",
         "_envs",
         "_hashes",
+        "_key",
+        "_mac",
         "_people",
         "_segments",
         "_where",
         "at",
         "envs",
         "head",
-        "log",
         "name",
         "seq",
         "ws",
@@ -132,7 +142,8 @@ class View:
             self.ws: str = header["ws"]
             self.name: str = header["name"]
             self.head: str = header["head"]
-            self.log: bytes = bytes.fromhex(header["log"])
+            secret, self._mac = header["log"]
+            self._key = bytes.fromhex(secret)
             self.at: int = header["at"]
             self._where: dict[str, list[int]] = header["envs"]
             self._people: list[int] = header["principals"]
@@ -147,6 +158,10 @@ class View:
     def _segment(self, place: "list[int]") -> "Any":
         start = self._segments + place[0]
         return json_parse(self._data[start : start + place[1]].decode())
+
+    def is_of(self, log: bytes) -> bool:
+        """Whether `log` is byte for byte the log that this view was made from."""
+        return bool(log_mac(self._key, log) == self._mac)
 
     def hash_at(self, seq: int) -> str:
         """The hash of statement `seq`, hex; NotFound outside the log."""

@@ -324,8 +324,7 @@ def set_text(
         checkout = layout.find_checkout(start)
         git = catfile.CatFile(checkout.root, environ)
         with journal.lock(checkout):
-            log = _LogDigest(checkout.root)
-            return _set(git, log, start, environ, project, name, key, value, now)
+            return _set(git, start, environ, project, name, key, value, now)
     except (ZoppError, OSError, UnicodeError, ValueError) as exc:
         if getattr(exc, "code", "") == "journal.foreign":
             raise
@@ -337,7 +336,6 @@ def set_text(
 
 def _set(
     git: "CatFile",
-    log: "_LogDigest",
     start: str,
     environ: "Mapping[str, str]",
     project: "str | None",
@@ -353,7 +351,8 @@ def _set(
         return None  # a project elsewhere: which folder is its own is looked up for a write
     if os.path.exists(os.path.join(found.checkout.git_dir, "MERGE_HEAD")):
         return None
-    if not log.fits(found.view) or not _listed_once(found):
+    # Who signs says that every line of the log is the one that was verified.
+    if not found.view.is_of(files.read(found.checkout.root, layout.POLICY)) or not _listed_once(found):
         return None
     path = found.names_of.get((key,), next(iter(found.scans), ""))
     if not path or any(leaf[:1] == (key,) and leaf != (key,) for leaf in found.names_of):
@@ -427,34 +426,6 @@ def _listed_once(found: Quick) -> bool:
                 if any(listed in data for listed in names):
                     return False
     return True
-
-
-class _LogDigest:
-    """The SHA-512 of the whole log, computed beside the rest: who signs says that every line is the one that was
-    verified, and a thousand of them take a millisecond."""
-
-    __slots__ = ("_digest", "_done")
-
-    def __init__(self, root: str) -> None:
-        from _thread import allocate_lock, start_new_thread
-
-        self._digest = b""
-        self._done = allocate_lock()
-        self._done.acquire()
-        start_new_thread(self._work, (root,))
-
-    def _work(self, root: str) -> None:
-        try:
-            self._digest = _fast.sha512(files.read(root, layout.POLICY))
-        except ZoppError:
-            self._digest = b""  # equals no view's: the full path reads it again and says why it cannot
-        finally:
-            self._done.release()
-
-    def fits(self, view: "View") -> bool:
-        """Whether the log here is the one that `view` was made from; asked once."""
-        self._done.acquire()
-        return self._digest == view.log
 
 
 def _timestamp(now: int) -> str:

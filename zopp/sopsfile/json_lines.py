@@ -160,7 +160,16 @@ def _body(lines: "list[str]", marks: Marks) -> "list[Leaf] | None":
         if index < 0:
             head, colon, rest = body.partition('": ')
             key = head[1:]
-            if first != '"' or not colon or not rest or key in seen or "\\" in key or '"' in key or "\t" in key:
+            if (
+                first != '"'
+                or not head
+                or not colon
+                or not rest
+                or key in seen
+                or "\\" in key
+                or '"' in key
+                or "\t" in key
+            ):
                 return None
             if key == "sops" and not stack:
                 return None

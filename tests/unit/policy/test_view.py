@@ -53,6 +53,21 @@ def test_view_says_what_the_state_says(w: World) -> None:
     assert View(dump(w.state)).resolve("api/dev") == "api/dev@2" == str(w.state.scope("api/dev"))
 
 
+def test_a_view_knows_its_log(w: World) -> None:
+    """Each byte counts, and so does the length; a view without a log does not know this one."""
+    log = w.data
+    v = View(dump(w.state, log))
+    assert v.is_of(log)
+    for at in range(0, len(log), 11):
+        assert not v.is_of(log[:at] + bytes([log[at] ^ 1]) + log[at + 1 :])
+    assert not v.is_of(log[:-1])
+    assert not v.is_of(log + b"\n")
+    assert not View(dump(w.state)).is_of(log)
+    # The key is fresh each time, so nothing that was seen of one cache helps against another.
+    assert dump(w.state, log) != dump(w.state, log)
+    assert dump(w.state, log, key=bytes(32)) == dump(w.state, log, key=bytes(32))
+
+
 def test_a_torn_view_is_no_view(w: World) -> None:
     data = dump(w.state)
     for cut in range(0, len(data), 7):

@@ -380,6 +380,20 @@ def test_mutated_files_are_read_or_refused(fmt: str, draw: st.DataObject) -> Non
         assert found.metadata.plain == full.metadata.plain
 
 
+def test_a_key_that_is_cut_to_its_last_quote_is_no_empty_key() -> None:
+    """`": "value"` is half of a line, `"": "value"` the key that is empty."""
+    from zopp.sopsfile import lines
+
+    whole = encrypted({"first": "x", "": "y"}, "json")
+    found = lines.scan(whole, "json")
+    assert found is not None and [leaf[1] for leaf in found.leaves] == [("first",), ("",)]
+    at = whole.index(b'"":')
+    mutant = whole[:at] + whole[at + 1 :]
+    assert lines.scan(mutant, "json") is None
+    with pytest.raises(ZoppError):
+        read(mutant, "json")
+
+
 MUTANTS = {
     "yaml": encrypted(load_plain(b"# h\na: x\nm:\n  # i\n  k: 1\n  l:\n  - x\n  # j\n  - n: y\n    o: z\n  # f\nz:\nc_unencrypted: [1, a]\n", "yaml")),  # noqa: E501
     "json": encrypted(VALUE, "json"),
