@@ -41,13 +41,17 @@ def sha512(data: bytes) -> bytes:
     return bytes(_sha512(data).digest())
 
 
+# RFC 2104's two pads, as tables: byte -> byte xor pad.
+_IPAD = bytes([byte ^ 0x36 for byte in range(256)])
+_OPAD = bytes([byte ^ 0x5C for byte in range(256)])
+
+
 def hmac_sha256(key: bytes, message: bytes) -> bytes:
     """HMAC-SHA-256 (RFC 2104), 32 bytes; `key` of at most 64 bytes, which every caller's is."""
     if len(key) > 64:
         raise ValueError("HMAC keys here are at most one block")
     block = key.ljust(64, b"\0")
-    inner = sha256(bytes(b ^ 0x36 for b in block) + message)
-    return sha256(bytes(b ^ 0x5C for b in block) + inner)
+    return sha256(block.translate(_OPAD) + sha256(block.translate(_IPAD) + message))
 
 
 def constant_time_equal(a: bytes, b: bytes) -> bool:

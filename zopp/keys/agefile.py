@@ -148,12 +148,12 @@ def unwrap(armored: str, identities: "Iterable[Identity]", *, recipient: str = "
     others can be read. The payload is not to be trusted before its key commitment is checked.
     """
     data = dearmor(armored)
-    stanzas(data)
+    parsed = stanzas(data)
     # A stable sort: own first, the rest in the order in which their sources were found.
     keys = sorted(identities, key=lambda identity: identity.recipient != recipient)
     if not keys:
         raise Unknown("no age identity to open it with", code="no_identity")
-    plain = _unwrap_plain(data, keys)
+    plain = _unwrap_plain(data, parsed, keys)
     if plain is not None:
         return plain
     from zopp.keys import _pyrage
@@ -166,17 +166,17 @@ def unwrap(armored: str, identities: "Iterable[Identity]", *, recipient: str = "
         raise IntegrityError("the age file was changed or cut", code="age_damaged") from None
 
 
-def _unwrap_plain(data: bytes, keys: "list[Identity]") -> "bytes | None":
+def _unwrap_plain(data: bytes, parsed: "list[Stanza]", keys: "list[Identity]") -> "bytes | None":
     """The payload in the plain case: one X25519 stanza, opened by an X25519 key among `keys`, header and payload whole.
     None is no verdict, but a question to pyrage, whose import costs a cold read a millisecond."""
     from zopp.keys import filekey
 
     try:
-        share, body = filekey.stanza_of(data)
+        share, body = filekey.stanza_among(parsed)
         for key in keys:
             file_key = None if key.x25519 is None else key.x25519.open(share, body)
             if file_key is not None:
-                return filekey.payload(data, file_key)
+                return filekey.payload_of(data, file_key)
     except (FormatError, IntegrityError):
         return None
     return None

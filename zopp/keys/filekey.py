@@ -11,6 +11,10 @@ from zopp import _fast
 from zopp.errors import FormatError, IntegrityError
 from zopp.keys import agefile, bech32, curve, wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from zopp.keys.agefile import Stanza
+
 FILE_KEY = 16
 _INFO = b"age-encryption.org/v1/X25519"
 _CHUNK = 64 * 1024
@@ -65,7 +69,12 @@ def check_stanza(share: bytes, body: bytes) -> None:
 
 def stanza_of(data: bytes) -> "tuple[bytes, bytes]":
     """(share, body) of the one X25519 stanza of a binary age file; grease is ignored. FormatError otherwise."""
-    real = [each for each in agefile.stanzas(data) if not each[0].endswith("-grease")]
+    return stanza_among(agefile.stanzas(data))
+
+
+def stanza_among(stanzas: "list[Stanza]") -> "tuple[bytes, bytes]":
+    """`stanza_of` of stanzas that have been parsed."""
+    real = [each for each in stanzas if not each[0].endswith("-grease")]
     if len(real) != 1 or real[0][0] != "X25519" or len(real[0][1]) != 1:
         raise FormatError("the age file has not exactly one X25519 stanza", code="stanza")
     share, body = wire.base64_decode(real[0][1][0], padded=False) or b"", real[0][2]
@@ -80,6 +89,11 @@ def payload(data: bytes, file_key: bytes) -> bytes:
     if len(file_key) != FILE_KEY:
         raise FormatError("an age file key has 16 bytes", code="file_key")
     agefile.stanzas(data)
+    return payload_of(data, file_key)
+
+
+def payload_of(data: bytes, file_key: bytes) -> bytes:
+    """`payload` of bytes that `agefile.stanzas` has been through, with a key of the right length."""
     # No stanza line can start with three dashes, so the first that does ends the header; its MAC covers those dashes.
     end = data.index(b"\n--- ") + 4
     stop = data.index(b"\n", end)

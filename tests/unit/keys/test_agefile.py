@@ -145,7 +145,9 @@ class TestRecipients:
         for candidate in (text, "age1" + text, "ssh-ed25519 " + text):
             with pytest.raises(ZoppError) as caught:
                 agefile.canonical_recipient(candidate)
-            assert len(text) < 12 or text not in str(caught.value)
+            # The message's own words for the kinds are no quotation.
+            said = str(caught.value).replace("ssh-ed25519 public key line", "").replace("ssh-ed25519 …", "")
+            assert len(text) < 12 or text not in said
 
 
 class TestBech32:
@@ -416,6 +418,10 @@ print(*sorted(set(sys.modules) - before))
     assert not set(LEAN.split()) & set(done.stdout.split())
 
 
+def plainly(data: bytes, key: identity.Identity) -> bytes | None:
+    return agefile._unwrap_plain(data, agefile.stanzas(data), [key])
+
+
 class TestTwoWays:
     """`unwrap` opens the plain case without pyrage, and never what pyrage would not open."""
 
@@ -423,7 +429,7 @@ class TestTwoWays:
     def test_the_same_payload(self, payload: bytes, secret: bytes) -> None:
         key = identity.from_secret(bech32.encode("age-secret-key-", secret).upper(), "test")
         data = agefile.dearmor(agefile.wrap(key.recipient, payload))
-        assert agefile._unwrap_plain(data, [key]) == payload
+        assert plainly(data, key) == payload
         assert _pyrage.decrypt(data, [key.opener()]) == payload
 
     def test_the_same_recipient(self) -> None:
@@ -445,7 +451,7 @@ class TestTwoWays:
             middle = other[at : at + length] if middle == "other's" else whole[at : at + length] * 2
         made = whole[:at] + middle + whole[at + length :]
         try:
-            opened = agefile._unwrap_plain(made, [OWN])
+            opened = plainly(made, OWN)
         except ZoppError:
             opened = None
         if opened is not None:
@@ -453,7 +459,7 @@ class TestTwoWays:
 
     def test_without_pyrage_for_the_plain_case_only(self) -> None:
         stranger = identity.from_secret(identity.generate()[0], "test")
-        assert agefile._unwrap_plain(agefile.dearmor(agefile.wrap(stranger.recipient, KEY)), [OWN]) is None
+        assert plainly(agefile.dearmor(agefile.wrap(stranger.recipient, KEY)), OWN) is None
         both = pyrage.encrypt(KEY, [pyrage.x25519.Recipient.from_str(r) for r in (RECIPIENT, stranger.recipient)])
-        assert agefile._unwrap_plain(both, [OWN]) is None
+        assert plainly(both, OWN) is None
         assert _pyrage.decrypt(both, [OWN.opener()]) == KEY
