@@ -44,6 +44,19 @@ def test_s5_a_denial_names_every_key_that_was_tried(team: Team) -> None:
     assert done.err.endswith("to run: zopp grant ci read api/dev\n")
 
 
+def test_s5_the_hint_is_what_would_help(team: Team) -> None:
+    """A cap is lifted, not outvoted by a grant; one without a signing key gets no command that would change nothing."""
+    team.grant("bob", "write", "api/dev")
+    team.alice.ok("principal", "cap", "bob-laptop", "read")
+    team.sync()
+    done = team.bob.zopp("set", "BASE", "-e", "dev", stdin="x")
+    refused(done, 1, words=["its cap is read"])
+    assert done.err.endswith("ask an admin of api/dev to run: zopp principal cap bob-laptop write\n")
+    team.alice.ok("principal", "cap", "bob-laptop", "write")
+    team.sync()
+    team.bob.ok("set", "BASE", "-e", "dev", stdin="x")
+
+
 def test_s5_no_plaintext_on_disk_and_only_what_was_asked_for(team: Team) -> None:
     alice = team.alice
     alice.set("TOKEN", CANARY)

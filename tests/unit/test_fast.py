@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, strategies as st
 
 from zopp import _fast
@@ -175,3 +176,29 @@ def test_the_module_itself_is_lean() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.replace("'", '"')))
     assert loaded <= {"zopp", "zopp._fast", "_sha2", "_sha256", "_sha512", "types"}
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_x25519(public: ModuleType, mine: bytes, theirs: bytes) -> None:
+    """The same public key and shared secret, or the same refusal of a point without one."""
+
+    def shared(module: ModuleType) -> tuple[bytes, Any]:
+        private = module.x25519_private(mine)
+        point = module.x25519_private(theirs).public_key().public_bytes_raw()
+        return private.public_key().public_bytes_raw(), private.exchange(module.x25519_public(point))
+
+    assert shared(_fast) == shared(public)
+    for point in (bytes(32), b"\1" + bytes(31), theirs):
+        assert outcome(lambda m, p=point: m.x25519_private(mine).exchange(m.x25519_public(p)), _fast) == outcome(
+            lambda m, p=point: m.x25519_private(mine).exchange(m.x25519_public(p)), public
+        )
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=12, max_size=12), st.binary(max_size=100))
+def test_chacha20(public: ModuleType, key: bytes, nonce: bytes, plain: bytes) -> None:
+    sealed = ChaCha20Poly1305(key).encrypt(nonce, plain, None)
+    for module in (_fast, public):
+        assert module.open_chacha20(key, nonce, sealed) == plain
+        for bad in (sealed[:-1], sealed[:-1] + bytes([sealed[-1] ^ 1]), b""):
+            with pytest.raises(ValueError, match="tag does not hold"):
+                module.open_chacha20(key, nonce, bad)

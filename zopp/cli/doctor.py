@@ -17,7 +17,7 @@ from zopp.errors import ZoppError
 from zopp.keys import find
 from zopp.policy.names import Scope
 from zopp.policy.roles import Role
-from zopp.repo import enrol, exposure, git, journal, pins, userdirs
+from zopp.repo import attributes, exposure, git, journal, pins, userdirs
 from zopp.repo.environment import people_name
 from zopp.repo.workspace import Workspace, open_workspace
 
@@ -102,7 +102,7 @@ def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
     if git.config(ws.root, "core.autocrlf") == "true":
         say("info", "core.autocrlf is on; .gitattributes keeps it off the signed files")
     if ws.pin is not None and ws.pin.origin == "clone":
-        fault = enrol.fault(ws.checkout, enrol.managed(ws))
+        fault = attributes.fault(ws.checkout, attributes.managed(ws))
         say(
             "warn" if fault else "ok",
             f"{fault}: zopp trust" if fault else "git's info/attributes protects signed files",

@@ -9,7 +9,7 @@ import argparse
 from zopp.cli.context import Context
 from zopp.cli.parser import add_yes, epilog
 from zopp.errors import UsageError
-from zopp.repo import enrol, layout, pins, userdirs
+from zopp.repo import attributes, layout, pins, userdirs
 from zopp.repo.workspace import open_workspace
 
 EXAMPLES = epilog(
@@ -74,7 +74,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ws.pin, ws.place = pin, "current"
     assert ws.pin is not None
     if ws.pin.origin == "clone":
-        enrol.protect(checkout, enrol.managed(ws))
+        attributes.protect(checkout, attributes.managed(ws))
     if ctx.as_json:
         ctx.data(
             {"workspace": state.name, "genesis": state.ws, "seq": ws.pin.seq, "head": ws.pin.head, "place": ws.place,

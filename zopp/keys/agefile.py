@@ -93,6 +93,11 @@ def stanzas(data: bytes) -> "list[Stanza]":
         found.append((words[0], tuple(words[1:]), body))
 
 
+def without_grease(found: "list[Stanza]") -> "list[Stanza]":
+    """The stanzas that mean something: names ending in `-grease` are noise that age files may carry."""
+    return [stanza for stanza in found if not stanza[0].endswith("-grease")]
+
+
 def _line(data: bytes, at: int) -> "tuple[str, int]":
     end = data.find(b"\n", at, at + 4096)
     line = data[at:end]
@@ -108,7 +113,7 @@ def check(armored: str, recipient: str, *, ssh_allowed: bool = True) -> None:
 
     Raises FormatError. Does not open anything, so it cannot tell whether an X25519 stanza is for this recipient.
     """
-    real = [stanza for stanza in stanzas(dearmor(armored)) if not stanza[0].endswith("-grease")]
+    real = without_grease(stanzas(dearmor(armored)))
     if len(real) != 1:
         raise FormatError(f"the age file has {len(real)} stanzas where one is allowed", code="age_stanzas")
     kind, arguments, body = real[0]

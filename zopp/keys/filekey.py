@@ -74,7 +74,7 @@ def stanza_of(data: bytes) -> "tuple[bytes, bytes]":
 
 def stanza_among(stanzas: "list[Stanza]") -> "tuple[bytes, bytes]":
     """`stanza_of` of stanzas that have been parsed."""
-    real = [each for each in stanzas if not each[0].endswith("-grease")]
+    real = agefile.without_grease(stanzas)
     if len(real) != 1 or real[0][0] != "X25519" or len(real[0][1]) != 1:
         raise FormatError("the age file has not exactly one X25519 stanza", code="stanza")
     share, body = wire.base64_decode(real[0][1][0], padded=False) or b"", real[0][2]

@@ -53,7 +53,12 @@ class CatFile:
         parts = []
         while part := os.read(self._out, 1 << 16):
             parts.append(part)
-        return _parse(self._asked, b"".join(parts)) if self.close() == 0 else None
+        if self.close() != 0:
+            return None
+        try:
+            return _parse(self._asked, b"".join(parts))
+        except ValueError:
+            return None
 
     def close(self) -> int:
         """End it; git's wait status, 0 also when it has been closed before."""
@@ -66,6 +71,7 @@ class CatFile:
 
 
 def _parse(objects: "list[bytes]", data: bytes) -> "list[bytes | None] | None":
+    """ValueError or None if `data` is not an answer for each of `objects`."""
     answers: list[bytes | None] = []
     at = 0
     for name in objects:

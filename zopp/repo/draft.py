@@ -15,7 +15,7 @@ from zopp.keys import agefile, sshsig
 from zopp.policy import apply as policy_apply, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
-from zopp.repo import blocks, enrol, git, journal, layout, memory, policycache, userdirs
+from zopp.repo import attributes, blocks, git, journal, layout, memory, policycache, userdirs
 from zopp.repo.environment import Environment, accepted, open_environment
 from zopp.repo.signer import Signer, require
 from zopp.repo.workspace import Workspace
@@ -181,13 +181,11 @@ class Draft:
         self.put(
             blocks.SOPS_CONFIG, blocks.update_sops_config(_text(config), listed).encode("utf-8", "surrogateescape")
         )
-        if enrol.is_protected(self.ws.checkout):
+        if attributes.is_protected(self.ws.checkout):
             configured = {path for paths in self.ws.settings.files.values() for path in paths}
-            enrol.protect(self.ws.checkout, {*listed, *configured})
-        attributes = self.ws.read(blocks.ATTRIBUTES)
-        self.put(
-            blocks.ATTRIBUTES, blocks.update_attributes(_text(attributes), listed).encode("utf-8", "surrogateescape")
-        )
+            attributes.protect(self.ws.checkout, {*listed, *configured})
+        tracked = self.ws.read(blocks.ATTRIBUTES)
+        self.put(blocks.ATTRIBUTES, blocks.update_attributes(_text(tracked), listed).encode("utf-8", "surrogateescape"))
 
 
 def _other_files(touched: _Touched) -> bool:

@@ -229,7 +229,7 @@ def _sync(fds: "list[int]") -> None:
     """fsync every descriptor. Of many, eight at a time, since a file system commits together what waits together: a
     quarter of the time for 64 files."""
     if len(fds) < _WORKERS:
-        # Writing back all of them is begun before the first is waited for, so that one commit of the journal does.
+        # All are on their way before the first is waited for, so that the file system may commit them together.
         if hasattr(os, "posix_fadvise"):
             for fd in fds:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -247,7 +247,7 @@ def _open(
     data = files.read(checkout.root, path)
     signature = sshsig.parse(files.read(checkout.root, path + ".sig").decode("ascii"))
     manifest = views.quick_manifest(view, data, signature, env=scope)
-    if manifest is None or not _inside(manifest, folder, project == settings.project, project, pin):
+    if manifest is None or not _inside(manifest, folder if project == settings.project else _folder_of(project, pin)):
         return None
     seen = pin.manifests.get(scope)
     if seen is not None and manifest.generation <= seen[0] and manifest.hash != seen[1]:
@@ -267,10 +267,13 @@ def _open(
     return made
 
 
-def _inside(manifest: "Manifest", folder: str, here: bool, project: str, pin: "Pin") -> bool:
-    """Rule 6 (brokered-grants §6): what is listed lies in the project's folder, as far as this clone knows it."""
-    if not here:
-        folder = next((where for where, name in pin.projects.items() if name == project), "")
+def _folder_of(project: str, pin: "Pin") -> str:
+    """Where another project lies, as far as this clone knows it; '' if it does not."""
+    return next((folder for folder, name in pin.projects.items() if name == project), "")
+
+
+def _inside(manifest: "Manifest", folder: str) -> bool:
+    """Rule 6 (brokered-grants §6): what is listed lies in the project's folder."""
     return not folder or all(path.startswith(folder + "/") for path in manifest.files)
 
 

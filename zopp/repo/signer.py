@@ -1,6 +1,6 @@
 """Who signs in this working copy: a principal of the policy and its Ed25519 key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from zopp.errors import Denied, Unknown
@@ -47,16 +47,27 @@ def require(state: State, principal: str, action: str, scope: str) -> None:
             action=action,
             scope=shown,
             missing=decision.missing,
-            hint=f"ask an admin of {shown} to run: {remedy(state, principal, decision, shown)}",
+            hint=hint([remedy(state, principal, decision, shown)], shown),
         )
 
 
 def remedy(state: State, principal: str, decision: decisions.Deny, shown: str) -> str:
-    """What an admin types so that a refused principal may after all; `shown` is the scope as people type it."""
+    """What an admin types so that a refused principal may after all, '' where nothing typed would do; `shown` is the
+    scope as people type it."""
     p = state.principals[principal]
     if decision.rule == "disabled":
         steps = [] if p.enabled else [principal]
         if p.user is not None and not state.users[p.user].enabled:
             steps.insert(0, p.user)  # a device comes back after its user
         return " && ".join(f"zopp principal enable {name}" for name in steps)
-    return f"zopp grant {p.user or principal} {decision.missing} {shown}"
+    if decision.rule == "capped":
+        return f"zopp principal cap {principal} {decision.missing}"
+    if decision.rule in ("role", "protected_boundary"):
+        return f"zopp grant {p.user or principal} {decision.missing} {shown}"
+    return ""
+
+
+def hint(remedies: Iterable[str], shown: str) -> str:
+    """The next step after a denial: one of `remedies`, each once; '' if there is none."""
+    said = ", or: ".join(dict.fromkeys(each for each in remedies if each))
+    return f"ask an admin of {shown} to run: {said}" if said else ""

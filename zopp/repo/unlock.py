@@ -10,7 +10,7 @@ from zopp.policy import decisions, manifest as manifests
 from zopp.policy.findings import Finding
 from zopp.repo import userdirs
 from zopp.repo.environment import Environment, SecretsFile, open_environment, people_name, require_readable
-from zopp.repo.signer import remedy
+from zopp.repo.signer import hint, remedy
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile, Tree
 
@@ -108,7 +108,7 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
     if not entitled:
         # A role is of no use to who is disabled, so that one is asked for only if there is no other.
         able = [name for name, decision in denied.items() if decision.rule != "disabled"] or list(denied)
-        remedies = dict.fromkeys(remedy(ws.state, principal, denied[principal], scope) for principal in able)
+        remedies = [remedy(ws.state, principal, denied[principal], scope) for principal in able]
         raise Denied(
             "; ".join(decision.reason for decision in denied.values()),
             code="denied",
@@ -117,7 +117,7 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
             action="read",
             scope=people_name(env.scope),
             missing=denied[principals[0]].missing,
-            hint=f"ask an admin of {scope} to run: " + ", or: ".join(remedies),
+            hint=hint(remedies, scope),
         )
     raise Denied(
         f"{' and '.join(entitled)} may read {scope}, but its files are not encrypted to "

@@ -14,7 +14,7 @@ from zopp._fast import sha512
 from zopp.errors import FormatError, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
-from zopp.repo import blocks, enrol, files, foreign, git, layout, memory, settings as settings_module
+from zopp.repo import attributes, blocks, files, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
 from zopp.repo.workspace import Workspace, find_anchor, in_ci
 
@@ -245,7 +245,7 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
     ask = ("check-attr", "-z", "--stdin", *names)
     data = "\0".join(managed).encode() + b"\0"
     found = git.run(ws.root, *ask, data=data).stdout
-    if enrol.is_protected(ws.checkout):
+    if attributes.is_protected(ws.checkout):
         # This clone is safe by its own info/attributes; what the tree does to others is asked of an empty git folder.
         with tempfile.TemporaryDirectory(prefix="zopp-") as bare:
             os.mkdir(os.path.join(bare, "objects"))

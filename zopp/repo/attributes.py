@@ -1,4 +1,4 @@
-"""What enrolment leaves in git's own folder: zopp's attributes in `info/attributes`, where no tracked file wins (A15).
+"""zopp's attributes in git's own folder, `info/attributes`, where no tracked file wins (A15).
 
 Linked work trees share it. `zopp init` and `zopp trust` write it, a change of the listed files brings it up to date.
 """
