@@ -44,10 +44,8 @@ SUPERUSER = "zopp"
 ROLES = (SUPERUSER, "zopp_migrate", "zopp_app", "zopp_read")
 """Those who log in. Their passwords are made here; `db.migrate.prepare` gives them to the database."""
 
-_INITDB = (
-    *("-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8"),
-    *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
-)
+_INITDB = ("-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C")
+_BUILTIN = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")  # from 17 on
 _POLL = 0.02
 _PORT_TRIES = 5
 _NAMESPACE = ("unshare", "-U", "--map-user=1000", "--map-group=1000", "--")
@@ -242,14 +240,14 @@ class Embedded:
             self._release_lock()
             raise
 
-    def stop(self) -> None:
-        """Fast shutdown: sessions are ended, all is written. After `timeout` an immediate one, recovered from at the
-        next start. Harmless where nothing runs."""
+    def stop(self, *, immediate: bool = False) -> None:
+        """Fast shutdown: sessions are ended, all is written. `immediate`, or after `timeout`: at once, and the next
+        start recovers. Harmless where nothing runs."""
         child = self._child
         try:
             if child is None:
                 return
-            for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)[immediate:]:
                 if child.poll() is None:
                     child.send_signal(sign)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -395,6 +393,7 @@ class Embedded:
     def _initdb(self, account: _Account) -> None:
         """Into a folder beside, renamed when whole: a killed initdb leaves nothing that looks like data."""
         assert self._bin is not None
+        builtin = _BUILTIN if int(major_version(self._bin)) >= 17 else ()
         fresh = self.folder / "postgres.new"
         secret = self.folder / "initdb-password"
         if fresh.exists():
@@ -408,7 +407,7 @@ class Embedded:
                 os.chown(secret, account.uid, account.gid)
             with self._log() as log:
                 child = account.popen(
-                    [str(self._bin / "initdb"), *_INITDB, "--pwfile", str(secret), "-D", str(fresh)], log
+                    [str(self._bin / "initdb"), *_INITDB, *builtin, "--pwfile", str(secret), "-D", str(fresh)], log
                 )
                 try:
                     code = child.wait(self._timeout)
@@ -549,13 +548,14 @@ class Embedded:
 
 
 @contextlib.contextmanager
-def temporary(*, port: int = 0, timeout: float = 60) -> Iterator[Embedded]:
+def temporary(*, bin_folder: Path | None = None) -> Iterator[Embedded]:
     """A running Postgres in a new folder, stopped and deleted at the end: for tests and trials."""
     folder = Path(tempfile.mkdtemp(prefix="zopp-pg-"))
     try:
         if os.geteuid() == 0:
             folder.chmod(0o711)  # new and ours, as in `Embedded.start`
-        with Embedded(folder, port=port, timeout=timeout) as running:
+        with Embedded(folder, bin_folder=bin_folder) as running:
             yield running
+            running.stop(immediate=True)  # what a checkpoint would write is deleted anyway
     finally:
         shutil.rmtree(folder)
