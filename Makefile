@@ -25,14 +25,14 @@ test-slow: $(STAMP)
 
 lint: $(STAMP)
 	@echo '== ruff'
-	@$(BIN)/ruff check zopp tests examples benchmarks
-	@$(BIN)/ruff format --check zopp tests examples benchmarks
+	@$(BIN)/ruff check zopp server tests examples benchmarks
+	@$(BIN)/ruff format --check zopp server tests examples benchmarks
 	@echo '== import-linter'
 	@$(BIN)/lint-imports --no-cache
 
 types: $(STAMP)
 	@echo '== mypy --strict'
-	@$(BIN)/mypy zopp
+	@$(BIN)/mypy
 
 ## make bench      the benchmarks against the peers, from an installed wheel
 bench: $(STAMP)

@@ -1,0 +1,96 @@
+"""One Postgres a test run (and worker), and a database of its own for each test."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+from zopp_server import embedded
+from zopp_server.db import migrate
+from zopp_server.embedded import Embedded
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of the running Postgres."""
+
+    postgres: Embedded
+    name: str
+
+    @asynccontextmanager
+    async def connect(self, role: str) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(
+            host="127.0.0.1",
+            port=self.postgres.port,
+            user=role,
+            password=self.postgres.password(role),
+            database=self.name,
+            timeout=20,
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=20)
+
+    def run(self, role: str, work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+        async def once() -> Any:
+            async with self.connect(role) as connection:
+                return await work(connection)
+
+        return asyncio.run(once())
+
+    def execute(self, role: str, sql: str) -> None:
+        self.run(role, lambda connection: connection.execute(sql))
+
+    def value(self, role: str, sql: str, *arguments: object) -> Any:
+        return self.run(role, lambda connection: connection.fetchval(sql, *arguments))
+
+
+def _prepare(database: Database) -> None:
+    words = {role: database.postgres.password(role) for role in embedded.ROLES[1:]}
+    database.run(embedded.SUPERUSER, lambda connection: migrate.prepare(connection, words))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Embedded]:
+    with embedded.temporary() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Embedded) -> str:
+    """The name of a migrated database to copy."""
+    admin = Database(postgres, "postgres")
+    admin.execute(embedded.SUPERUSER, "CREATE DATABASE zopp_migrated TEMPLATE template0")
+    made = Database(postgres, "zopp_migrated")
+    _prepare(made)
+    made.run("zopp_migrate", migrate.migrate)
+    return made.name
+
+
+def prepared(postgres: Embedded, template: str) -> Database:
+    """A new database, copied from `template`, with roles and passwords."""
+    database = Database(postgres, f"test_{next(_numbers)}")
+    admin = Database(postgres, "postgres")
+    admin.execute(embedded.SUPERUSER, f"CREATE DATABASE {database.name} TEMPLATE {template}")
+    _prepare(database)
+    return database
+
+
+@pytest.fixture
+def database(postgres: Embedded, template: str) -> Database:
+    """As the migrations make it."""
+    return prepared(postgres, template)
+
+
+@pytest.fixture
+def empty(postgres: Embedded) -> Database:
+    """Prepared, and no migration applied."""
+    return prepared(postgres, "template0")
