@@ -1,0 +1,252 @@
+"""The HTTP application: one table of routes, and the same handling around each.
+
+Bodies are read with a limit and a deadline, requests are parsed by `zopp.protocol` and by nothing else, refusals become
+problem+json. What nobody foresaw is a 500 that says no more than that; its cause goes to the server's own log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+
+from zopp.errors import ZoppError
+from zopp.policy import canonical
+from zopp.protocol import messages, problem
+from zopp.protocol.release import MAX_ANSWER
+from zopp_server import openapi
+from zopp_server.calls import Answer, Call, Refusal, answer_of, refusal
+from zopp_server.routes import audit, keys, log, manifests, oidc, releases, statements, workspaces
+from zopp_server.service import Service
+
+MAX_BODY = 65536
+MAX_HEADERS = 16384
+READ_SECONDS = 10.0
+
+Handler = Callable[[Service, Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row of docs/reference/http.md. `callers`: who may sign (empty: open). `query`: parameter -> kind. `request`
+    and `answer` name messages; `problems` the codes beside those that every route has."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    callers: tuple[str, ...] = ()
+    nonce: bool = False
+    request: str | None = None
+    answer: str | None = None
+    status: int = 200
+    type: str = "application/json"
+    query: Mapping[str, str] | None = None
+    problems: tuple[str, ...] = ()
+    max_body: int = MAX_BODY
+
+
+async def _server(service: Service, call: Call) -> Answer:
+    from zopp_server.calls import query
+
+    query(call.query, {})
+    body = messages.build_answer("server", log_key=canonical.b64(service.log_key.public), origin=service.origin)
+    return Answer(status=200, body=body, outcome="read")
+
+
+_ANY = ("principal", "ci")
+_PAGE = dict(audit.FILTERS)
+_COUNT = {name: kind for name, kind in audit.FILTERS.items() if name not in ("before", "limit", "size")}
+
+ROUTES = (
+    Route(method="GET", path="/v1/server", handler=_server, summary="Origin and log key", answer="server"),
+    Route(
+        method="POST", path="/v1/workspaces/{ws}", handler=workspaces.post, summary="Make a workspace from its log",
+        callers=("code",), request="workspace", answer="workspace", status=201, max_body=messages.MAX_LOG,
+        problems=("denied", "stale_prev", "refused", "clock_skew", "replayed"), nonce=True,
+    ),
+    Route(
+        method="GET", path="/v1/policy/{ws}", handler=statements.get, summary="Lines of the policy log",
+        callers=("principal", "invite", "ci"), answer="policy", query={"from": "int", "size": "int"},
+        problems=("not_found",),
+    ),
+    Route(
+        method="POST", path="/v1/policy/{ws}", handler=statements.post, summary="Accept a statement",
+        callers=("principal", "invite"), nonce=True, request="statement", answer="statement",
+        problems=("stale_prev", "denied", "refused"),
+    ),
+    Route(
+        method="POST", path="/v1/releases/{ws}", handler=releases.post, summary="Release file keys",
+        callers=_ANY, nonce=True, request="release", answer="release", problems=("denied", "unmatched"),
+    ),
+    Route(
+        method="POST", path="/v1/keys/{ws}", handler=keys.post, summary="Propose a server key",
+        callers=("principal",), nonce=True, request="key", answer="key", problems=("denied", "not_found"),
+    ),
+    Route(
+        method="POST", path="/v1/manifests/{ws}", handler=manifests.post, summary="Tell a manifest's head",
+        callers=("principal",), nonce=True, request="manifest", answer="manifest", problems=("denied", "refused"),
+    ),
+    Route(
+        method="GET", path="/v1/manifests/{ws}", handler=manifests.get, summary="Known heads of manifests",
+        callers=_ANY, answer="manifests", query={},
+    ),
+    Route(
+        method="POST", path="/v1/oidc/{ws}", handler=oidc.post, summary="Register a CI job",
+        callers=("job",), nonce=True, request="oidc", answer="oidc", problems=("denied",),
+    ),
+    Route(
+        method="GET", path="/v1/audit/{ws}", handler=audit.get, summary="Entries, newest first",
+        callers=("principal",), nonce=True, answer="entries", query=_PAGE, problems=("denied",),
+    ),
+    Route(
+        method="GET", path="/v1/audit/{ws}/count", handler=audit.count, summary="Number of entries",
+        callers=("principal",), nonce=True, answer="count", query=_COUNT, problems=("denied",),
+    ),
+    Route(
+        method="GET", path="/v1/audit/{ws}/export", handler=audit.export, summary="Entries in order",
+        callers=("principal",), nonce=True, answer="entries",
+        query={"from": "int", "limit": "int", "size": "int"}, problems=("denied",),
+    ),
+    Route(
+        method="GET", path="/v1/log/{ws}/checkpoint", handler=log.checkpoint, summary="The newest signed head",
+        callers=_ANY, type="text/plain", query={},
+    ),
+    Route(
+        method="GET", path="/v1/log/{ws}/proof/inclusion", handler=log.inclusion, summary="An inclusion proof",
+        callers=_ANY, answer="proof", query={"index": "int", "size": "int"}, problems=("not_found",),
+    ),
+    Route(
+        method="GET", path="/v1/log/{ws}/proof/consistency", handler=log.consistency, summary="A consistency proof",
+        callers=_ANY, answer="proof", query={"from": "int", "size": "int"}, problems=("not_found",),
+    ),
+    Route(
+        method="GET", path="/v1/log/{ws}/tile/{rest:path}", handler=log.tile, summary="A tile, or a bundle of entries",
+        callers=_ANY, type="application/octet-stream", query={}, problems=("not_found", "denied"),
+    ),
+)  # fmt: skip
+
+
+class Watcher:
+    """Hears of every request when it is done; this one does nothing."""
+
+    def request(self, route: str, method: str, answer: Answer, seconds: float, cause: BaseException | None) -> None:
+        """`route` is the template, `answer` what went out, `cause` of a 500."""
+
+
+def build(
+    service: Service, *, watcher: Watcher | None = None, health: Callable[[], list[str]] | None = None
+) -> FastAPI:
+    """The application. `health` gives the reasons for not being ready; none if ready."""
+    app = FastAPI(title="zopp policy server", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    watching = watcher or Watcher()
+    for route in ROUTES:
+        app.add_api_route(
+            route.path, _endpoint(service, route, watching), methods=[route.method], include_in_schema=False,
+            response_class=Response,
+        )  # fmt: skip
+    reasons = health or (list)
+
+    async def live(_: Request) -> Response:
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def ready(_: Request) -> Response:
+        found = reasons()
+        body = canonical.encode({"reasons": found, "status": "unavailable" if found else "ok"})
+        return Response(body, 503 if found else 200, media_type="application/json")
+
+    app.add_api_route("/livez", live, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/readyz", ready, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/healthz", ready, methods=["GET"], include_in_schema=False)
+
+    async def missing(request: Request, exc: Exception) -> Response:
+        return _response(answer_of(Refusal("not_found", "there is nothing at this address")))
+
+    async def method(request: Request, exc: Exception) -> Response:
+        return _response(answer_of(Refusal("bad_request", "this address does not take that method")))
+
+    app.add_exception_handler(404, missing)
+    app.add_exception_handler(405, method)
+    app.openapi_schema = openapi.document(ROUTES)
+    return app
+
+
+def _endpoint(service: Service, route: Route, watcher: Watcher) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        started = time.perf_counter()
+        cause: BaseException | None = None
+        try:
+            call = await _call(request, route)
+            answer = await route.handler(service, call)
+        except Refusal as exc:
+            answer = answer_of(exc)
+        except ZoppError as exc:
+            cause = exc.__cause__
+            answer = answer_of(refusal(exc))
+        except (TimeoutError, ClientDisconnect):
+            answer = answer_of(Refusal("bad_request", "the request's body did not come in time"))
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            cause = exc
+            answer = answer_of(Refusal("internal", "the server failed; nothing was released"))
+        watcher.request(route.path, route.method, answer, time.perf_counter() - started, cause)
+        return _response(answer)
+
+    return endpoint
+
+
+async def _call(request: Request, route: Route) -> Call:
+    scope = request.scope
+    raw = scope["headers"]
+    if sum(len(name) + len(value) for name, value in raw) > MAX_HEADERS:
+        raise Refusal("too_large", "the request's header is too long")
+    if route.method == "GET":
+        body = b""
+        if any(name == b"content-length" and value != b"0" for name, value in raw) or any(
+            name == b"transfer-encoding" for name, _ in raw
+        ):
+            raise Refusal("bad_request", "a GET has no body")
+    else:
+        body = await asyncio.wait_for(_body(request, route.max_body), READ_SECONDS * (1 + route.max_body // 2**22))
+    path = scope.get("raw_path") or scope["path"].encode()
+    client = scope.get("client")
+    return Call(
+        method=route.method,
+        path=path.partition(b"?")[0].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        fields=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw],
+        body=body,
+        addr=client[0] if client else None,
+        ws=scope["path_params"].get("ws", ""),
+        rest=scope["path_params"].get("rest", ""),
+    )
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        raise Refusal("too_large", "the request's body is too long")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise Refusal("too_large", "the request's body is too long")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _response(answer: Answer) -> Response:
+    headers = dict(answer.headers)
+    headers["Cache-Control"] = "no-store"
+    if answer.id is not None:
+        headers["X-Request-Id"] = canonical.b64(answer.id)
+    return Response(answer.body, answer.status, headers, answer.type)
+
+
+__all__ = ["MAX_ANSWER", "ROUTES", "Any", "Route", "Watcher", "build", "problem"]
