@@ -27,6 +27,7 @@ VERBS = (
     ("project", "project", "projects: create, list, archive"),
     ("workspace", "workspace_", "show this workspace"),
     ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
+    ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )
