@@ -10,16 +10,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from starlette.requests import ClientDisconnect
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route as Endpoint
 
 from zopp.errors import ZoppError
 from zopp.policy import canonical
-from zopp.protocol import messages, problem
-from zopp.protocol.release import MAX_ANSWER
-from zopp_server import openapi
+from zopp.protocol import messages
 from zopp_server.calls import Answer, Call, Refusal, answer_of, refusal
 from zopp_server.routes import audit, keys, log, manifests, oidc, releases, statements, workspaces
 from zopp_server.service import Service
@@ -141,15 +140,9 @@ class Watcher:
 
 def build(
     service: Service, *, watcher: Watcher | None = None, health: Callable[[], list[str]] | None = None
-) -> FastAPI:
+) -> Starlette:
     """The application. `health` gives the reasons for not being ready; none if ready."""
-    app = FastAPI(title="zopp policy server", version="1", docs_url=None, redoc_url=None, openapi_url=None)
     watching = watcher or Watcher()
-    for route in ROUTES:
-        app.add_api_route(
-            route.path, _endpoint(service, route, watching), methods=[route.method], include_in_schema=False,
-            response_class=Response,
-        )  # fmt: skip
     reasons = health or (list)
 
     async def live(_: Request) -> Response:
@@ -160,20 +153,17 @@ def build(
         body = canonical.encode({"reasons": found, "status": "unavailable" if found else "ok"})
         return Response(body, 503 if found else 200, media_type="application/json")
 
-    app.add_api_route("/livez", live, methods=["GET"], include_in_schema=False)
-    app.add_api_route("/readyz", ready, methods=["GET"], include_in_schema=False)
-    app.add_api_route("/healthz", ready, methods=["GET"], include_in_schema=False)
-
     async def missing(request: Request, exc: Exception) -> Response:
         return _response(answer_of(Refusal("not_found", "there is nothing at this address")))
 
     async def method(request: Request, exc: Exception) -> Response:
         return _response(answer_of(Refusal("bad_request", "this address does not take that method")))
 
-    app.add_exception_handler(404, missing)
-    app.add_exception_handler(405, method)
-    app.openapi_schema = openapi.document(ROUTES)
-    return app
+    routes: list[BaseRoute] = [
+        Endpoint(route.path, _endpoint(service, route, watching), methods=[route.method]) for route in ROUTES
+    ]
+    routes += [Endpoint("/livez", live), Endpoint("/readyz", ready), Endpoint("/healthz", ready)]
+    return Starlette(routes=routes, exception_handlers={404: missing, 405: method})
 
 
 def _endpoint(service: Service, route: Route, watcher: Watcher) -> Callable[[Request], Awaitable[Response]]:
@@ -247,6 +237,3 @@ def _response(answer: Answer) -> Response:
     if answer.id is not None:
         headers["X-Request-Id"] = canonical.b64(answer.id)
     return Response(answer.body, answer.status, headers, answer.type)
-
-
-__all__ = ["MAX_ANSWER", "ROUTES", "Any", "Route", "Watcher", "build", "problem"]
