@@ -21,7 +21,7 @@ VERBS = (
     ("offboard", "offboard", "take everything from someone who leaves"),
     ("exposure", "exposure", "list values still to be changed after a removal"),
     ("rekey", "rekey", "bring files to what the policy wants"),
-    ("env", "env", "environments: add, list, protect, unprotect, archive"),
+    ("env", "env", "environments: add, list, show, protect, kind, serverkey, breakglass, …"),
     ("principal", "principal", "devices and services: request, add, list, disable, cap, …"),
     ("group", "group", "groups: create, add, remove, list, delete"),
     ("project", "project", "projects: create, list, archive"),
