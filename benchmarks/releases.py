@@ -2,8 +2,8 @@
 
     python benchmarks/releases.py [--seconds 10] [--clients 64] [--rate N] [--batch N]
 
-The server (`zopp server dev`, its own Postgres) is a process of its own; this one is the load: requests are signed before
-the clock starts, and each client sends its next one when the answer to the last is there. With --rate the clients keep
+The server (`zopp server dev`, its own Postgres) is a process of its own; this one is the load: requests are signed
+before the clock starts, and each client sends its next one when the answer to the last is there. With --rate the clients keep
 to that rate together and latencies count from when a request was due. The ceiling is a one-row insert with a commit on
 the same Postgres by pgbench.
 """
@@ -23,9 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.server.live import Office, free_port, stanza, team
-from zopp.policy import canonical
 from zopp.protocol import messages, release, signing
-
 from zopp_server import embedded
 
 ENV = "api/production"
@@ -151,7 +149,9 @@ def ceiling(data, seconds, clients):
     bench = embedded.binaries() / "pgbench"
     env = {**os.environ, "PGPASSWORD": password}
     psql = [str(embedded.binaries() / "psql"), "-q", "-h", "127.0.0.1", "-p", port, "-U", "zopp", "zopp"]
-    subprocess.run([*psql, "-c", "CREATE TABLE IF NOT EXISTS public.raw (id bigserial, body bytea)"], env=env, check=True)
+    subprocess.run(
+        [*psql, "-c", "CREATE TABLE IF NOT EXISTS public.raw (id bigserial, body bytea)"], env=env, check=True
+    )
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write("INSERT INTO public.raw (body) VALUES (decode(repeat('ab', 900), 'hex'));\n")
         script.flush()
@@ -202,17 +202,21 @@ def main():
                 seconds, latencies, statuses = asyncio.run(load("127.0.0.1", port, raws, args.clients, args.rate))
                 latencies.sort()
                 rates.append(count / seconds)
+                server_cpu = (cpu(server.pid) - before) / count * 1e3
+                own_cpu = (time.process_time() - own) / count * 1e3
                 print(
                     f"{args.clients} clients, batch {args.batch}: {count / seconds:.0f} requests/s"
-                    f" ({count * args.batch / seconds:.0f} releases/s), p50 {latencies[len(latencies) // 2] * 1e3:.1f} ms,"
+                    f" ({count * args.batch / seconds:.0f} releases/s),"
+                    f" p50 {latencies[len(latencies) // 2] * 1e3:.1f} ms,"
                     f" p99 {latencies[int(len(latencies) * 0.99)] * 1e3:.1f} ms, answers {statuses},"
-                    f" server rss {rss(server.pid):.0f} MB, CPU a request: server"
-                    f" {(cpu(server.pid) - before) / count * 1e3:.2f} ms, load {(time.process_time() - own) / count * 1e3:.2f} ms"
+                    f" server rss {rss(server.pid):.0f} MB,"
+                    f" CPU a request: server {server_cpu:.2f} ms, load {own_cpu:.2f} ms"
                 )
             raw = ceiling(data, max(3, int(args.seconds / 3)), min(args.clients, 64))
-            print(f"raw one-row insert: {raw:.0f}/s; releases are {statistics.median(rates) * args.batch / raw:.2f} of it")
-            fields = messages.parse_answer("count", office.members["alice-laptop"].server.get(f"/v1/audit/{office.name}/count").body)
-            print(f"entries in the log: {fields['count']}; {canonical.b64(b'')}".rstrip("; "))
+            share = statistics.median(rates) * args.batch / raw
+            print(f"raw one-row insert: {raw:.0f}/s; releases are {share:.2f} of it")
+            counted = office.members["alice-laptop"].server.get(f"/v1/audit/{office.name}/count")
+            print(f"entries in the log: {messages.parse_answer('count', counted.body)['count']}")
             office.close()
         finally:
             server.send_signal(signal.SIGINT)

@@ -7,7 +7,6 @@ problem+json. What nobody foresaw is a 500 that says no more than that; its caus
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +18,9 @@ from starlette.routing import BaseRoute, Route as Endpoint
 from zopp.errors import ZoppError
 from zopp.policy import canonical
 from zopp.protocol import messages
-from zopp_server.calls import Answer, Call, Refusal, answer_of, refusal
+from zopp_server.calls import Answer, Call, Refusal, answer_of, query, refusal
+from zopp_server.limits import client_address
+from zopp_server.observability import RECORD, Record
 from zopp_server.routes import audit, keys, log, manifests, oidc, releases, statements, workspaces
 from zopp_server.service import Service
 
@@ -27,6 +28,7 @@ MAX_BODY = 65536
 MAX_HEADERS = 16384
 READ_SECONDS = 10.0
 
+Failed = Callable[[str, BaseException], None]
 Handler = Callable[[Service, Call], Awaitable[Answer]]
 
 
@@ -51,8 +53,6 @@ class Route:
 
 
 async def _server(service: Service, call: Call) -> Answer:
-    from zopp_server.calls import query
-
     query(call.query, {})
     body = messages.build_answer("server", log_key=canonical.b64(service.log_key.public), origin=service.origin)
     return Answer(status=200, body=body, outcome="read")
@@ -131,24 +131,20 @@ ROUTES = (
 )  # fmt: skip
 
 
-class Watcher:
-    """Hears of every request when it is done; this one does nothing."""
-
-    def request(self, route: str, method: str, answer: Answer, seconds: float, cause: BaseException | None) -> None:
-        """`route` is the template, `answer` what went out, `cause` of a 500."""
-
-
 def build(
-    service: Service, *, watcher: Watcher | None = None, health: Callable[[], list[str]] | None = None
+    service: Service, *, failed: Failed | None = None, health: Callable[[], list[str]] | None = None
 ) -> Starlette:
-    """The application. `health` gives the reasons for not being ready; none if ready."""
-    watching = watcher or Watcher()
+    """The application. `health` gives the reasons for not being ready; none if ready. `failed` hears of what no answer
+    says: (route, what happened)."""
+    hear = failed or (lambda route, cause: None)
     reasons = health or (list)
 
-    async def live(_: Request) -> Response:
+    async def live(request: Request) -> Response:
+        request.scope["route"] = _Health("/livez")
         return Response(b'{"status":"ok"}', media_type="application/json")
 
-    async def ready(_: Request) -> Response:
+    async def ready(request: Request) -> Response:
+        request.scope["route"] = _Health(request.url.path)
         found = reasons()
         body = canonical.encode({"reasons": found, "status": "unavailable" if found else "ok"})
         return Response(body, 503 if found else 200, media_type="application/json")
@@ -160,18 +156,25 @@ def build(
         return _response(answer_of(Refusal("bad_request", "this address does not take that method")))
 
     routes: list[BaseRoute] = [
-        Endpoint(route.path, _endpoint(service, route, watching), methods=[route.method]) for route in ROUTES
+        Endpoint(route.path, _endpoint(service, route, hear), methods=[route.method]) for route in ROUTES
     ]
     routes += [Endpoint("/livez", live), Endpoint("/readyz", ready), Endpoint("/healthz", ready)]
     return Starlette(routes=routes, exception_handlers={404: missing, 405: method})
 
 
-def _endpoint(service: Service, route: Route, watcher: Watcher) -> Callable[[Request], Awaitable[Response]]:
+@dataclass(frozen=True, slots=True)
+class _Health:
+    """What the middleware reads a route's template from."""
+
+    path: str
+
+
+def _endpoint(service: Service, route: Route, failed: Failed) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        started = time.perf_counter()
         cause: BaseException | None = None
+        request.scope["route"] = route
         try:
-            call = await _call(request, route)
+            call = await _call(service, request, route)
             answer = await route.handler(service, call)
         except Refusal as exc:
             answer = answer_of(exc)
@@ -185,13 +188,27 @@ def _endpoint(service: Service, route: Route, watcher: Watcher) -> Callable[[Req
         except Exception as exc:
             cause = exc
             answer = answer_of(Refusal("internal", "the server failed; nothing was released"))
-        watcher.request(route.path, route.method, answer, time.perf_counter() - started, cause)
+        if cause is not None:
+            failed(route.path, cause)
+        record = request.scope.get(RECORD)
+        if record is not None:
+            _tell(record, request, answer)
         return _response(answer)
 
     return endpoint
 
 
-async def _call(request: Request, route: Route) -> Call:
+def _tell(record: Record, request: Request, answer: Answer) -> None:
+    """What the line of this request says; names only once they are verified ones."""
+    record.request = None if answer.id is None else canonical.b64(answer.id)
+    if answer.caller is not None:
+        record.workspace, record.principal = request.scope["path_params"].get("ws"), answer.caller
+    good = answer.status < 400
+    record.outcome = "allow" if good else "error" if answer.status >= 500 else "deny"
+    record.reason = None if good else answer.outcome
+
+
+async def _call(service: Service, request: Request, route: Route) -> Call:
     scope = request.scope
     raw = scope["headers"]
     if sum(len(name) + len(value) for name, value in raw) > MAX_HEADERS:
@@ -212,10 +229,17 @@ async def _call(request: Request, route: Route) -> Call:
         query=scope["query_string"].decode("latin-1"),
         fields=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw],
         body=body,
-        addr=client[0] if client else None,
+        addr=None if client is None else _address(service, client[0], raw),
         ws=scope["path_params"].get("ws", ""),
         rest=scope["path_params"].get("rest", ""),
     )
+
+
+def _address(service: Service, peer: str, raw: list[tuple[bytes, bytes]]) -> str:
+    if not service.proxies:
+        return peer
+    forwarded = b",".join(value for name, value in raw if name == b"x-forwarded-for").decode("latin-1")
+    return client_address(peer, forwarded, service.proxies)
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -234,6 +258,4 @@ async def _body(request: Request, limit: int) -> bytes:
 def _response(answer: Answer) -> Response:
     headers = dict(answer.headers)
     headers["Cache-Control"] = "no-store"
-    if answer.id is not None:
-        headers["X-Request-Id"] = canonical.b64(answer.id)
     return Response(answer.body, answer.status, headers, answer.type)

@@ -90,7 +90,8 @@ class Job:
     ws: str | None
     decide: Callable[[Workspace | None, Context], Decided]
     size: int = 0
-    nonce: tuple[int, str, bytes] | None = None
+    nonces: tuple[tuple[int, str, bytes], ...] = ()
+    """(bucket, key id, 16 bytes): used up by this job; if one was used before, `replayed` decides"""
     idem: tuple[str, str, bytes] | None = None
     replayed: Callable[[Workspace | None, Context], Decided] | None = None
     addr: str | None = None
@@ -354,13 +355,12 @@ class Batcher:
                 continue
             context = Context(now)
             decide = job.decide
-            if job.nonce is not None:
-                key = (job.ws or "", job.nonce[1], job.nonce[2])
-                if key in fresh:
-                    fresh.discard(key)
-                else:
-                    self._observer.replay()
-                    decide = job.replayed or _replayed
+            keys = {(job.ws or "", keyid, nonce) for _, keyid, nonce in job.nonces}
+            if keys <= fresh:
+                fresh -= keys
+            else:
+                self._observer.replay()
+                decide = job.replayed or _replayed
             if job.idem is not None and decide is job.decide:
                 principal, word, digest = job.idem
                 known = seen.get((job.ws or "", principal, word))
@@ -415,7 +415,7 @@ class Batcher:
     ) -> tuple[set[tuple[str, str, bytes]], dict[str, tuple[int, str]], dict[tuple[str, str, str], bytes]]:
         """After the lock, in one statement (a new snapshot): which nonces are new, where each policy stands, and which
         idempotency keys were used with what."""
-        nonces = [(job.nonce, job.ws or "") for job in jobs if job.nonce is not None]
+        nonces = [(nonce, job.ws or "") for job in jobs for nonce in job.nonces]
         idems = [(job.ws or "", *job.idem[:2]) for job in jobs if job.idem is not None]
         rows = await connection.fetch(
             _LOOK,

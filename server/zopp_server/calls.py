@@ -179,10 +179,11 @@ async def record(
     idem: bytes | None = None,
     body: bytes = b"",
     weight: int = 1,
+    extra: tuple[tuple[int, str, bytes], ...] = (),
 ) -> Recorded:
     """Have a decision recorded with this caller's nonce used up. `decide` is called under the lock, after the caller
-    was found to be still what it was. Raises what it decides; Refusal (`replayed`) with an entry if the nonce was used
-    before."""
+    was found to be still what it was; `extra` are further nonces to be used up. Raises what it decides; Denied
+    (`replayed`), with an entry, if a nonce was used before."""
 
     def checked(workspace: Workspace | None, context: Context) -> Decided:
         assert workspace is not None
@@ -205,7 +206,7 @@ async def record(
         caller.workspace.name,
         checked,
         size=size,
-        nonce=(bucket_of(caller.presented.created), keyid, nonce),
+        nonces=((bucket_of(caller.presented.created), keyid, nonce), *extra),
         idem=None if idem is None else (caller.name, canonical.b64(idem), _digest(body)),
         replayed=replayed,
         addr=caller.addr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,14 +25,15 @@ class Settings:
     kek: Path
     log_key: Path
     next_log_key: Path | None = None
-    listen: tuple[str, int] = ("127.0.0.1", 8420)
+    listen: tuple[str, int] = ("127.0.0.1", 8443)
     metrics: tuple[str, int] | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     drain: float = 0.0
-    issuers: tuple[str, ...] = ()
-    jwks: Path | None = None
+    issuers: Path | None = None
+    proxies: tuple[str, ...] = ()
+    log_level: str = "info"
     concurrency: int = 1024
 
 
@@ -47,23 +49,22 @@ def of(env: Mapping[str, str]) -> Settings:
         kek=Path(_need(env, "KEK_FILE")),
         log_key=Path(_need(env, "LOG_KEY_FILE")),
         next_log_key=_path(env, "NEXT_LOG_KEY_FILE"),
-        listen=address(env.get(PREFIX + "LISTEN") or "127.0.0.1:8420", PREFIX + "LISTEN"),
-        metrics=None
-        if not env.get(PREFIX + "METRICS_LISTEN")
-        else address(env[PREFIX + "METRICS_LISTEN"], PREFIX + "METRICS_LISTEN"),
+        listen=address(env.get(PREFIX + "LISTEN") or "127.0.0.1:8443", PREFIX + "LISTEN"),
+        metrics=_metrics(env),
         tls_cert=_path(env, "TLS_CERT"),
         tls_key=_path(env, "TLS_KEY"),
         tls_client_ca=_path(env, "TLS_CLIENT_CA"),
         drain=_seconds(env, "DRAIN_SECONDS"),
-        issuers=tuple(filter(None, (env.get(PREFIX + "OIDC_ISSUERS") or "").split(","))),
-        jwks=_path(env, "OIDC_JWKS_FILE"),
+        issuers=_path(env, "OIDC_ISSUERS_FILE"),
+        proxies=_networks(env),
+        log_level=_level(env),
     )
 
 
 _KNOWN = {
     "DATABASE_URL", "DATABASE_URL_FILE", "ORIGIN", "DATA", "KEK_FILE", "LOG_KEY_FILE", "NEXT_LOG_KEY_FILE", "LISTEN",
-    "METRICS_LISTEN", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "DRAIN_SECONDS", "OIDC_ISSUERS", "OIDC_JWKS_FILE",
-    "MIGRATE_URL", "MIGRATE_URL_FILE", "ADMIN_URL", "ADMIN_URL_FILE", "NEXT_KEK_FILE",
+    "METRICS_LISTEN", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "DRAIN_SECONDS", "OIDC_ISSUERS_FILE", "PROXIES",
+    "LOG_LEVEL", "APP_URL", "APP_URL_FILE", "ADMIN_URL", "ADMIN_URL_FILE", "NEXT_KEK_FILE",
 }  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def _path(env: Mapping[str, str], name: str) -> Path | None:
 
 
 def _seconds(env: Mapping[str, str], name: str) -> float:
-    text = env.get(PREFIX + name) or "0"
+    text = env.get(PREFIX + name) or "5"
     try:
         value = float(text)
     except ValueError:
@@ -126,3 +127,27 @@ def _seconds(env: Mapping[str, str], name: str) -> float:
     if not 0 <= value <= 600:
         raise UsageError("is not a number of seconds from 0 to 600", code="server.setting", place=PREFIX + name)
     return value
+
+
+def _metrics(env: Mapping[str, str]) -> tuple[str, int] | None:
+    text = env.get(PREFIX + "METRICS_LISTEN", "127.0.0.1:9464")
+    return address(text, PREFIX + "METRICS_LISTEN") if text else None
+
+
+def _networks(env: Mapping[str, str]) -> tuple[str, ...]:
+    found = tuple(filter(None, [part.strip() for part in (env.get(PREFIX + "PROXIES") or "").split(",")]))
+    for text in found:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise UsageError(
+                "holds something that is no network", code="server.setting", place=PREFIX + "PROXIES"
+            ) from None
+    return found
+
+
+def _level(env: Mapping[str, str]) -> str:
+    level = env.get(PREFIX + "LOG_LEVEL") or "info"
+    if level not in ("debug", "info", "warning", "error"):
+        raise UsageError("is not debug, info, warning or error", code="server.setting", place=PREFIX + "LOG_LEVEL")
+    return level

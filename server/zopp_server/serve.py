@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import resource
-import signal
 import ssl
 import sys
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from typing import Any
 
 import uvicorn
 
-from zopp_server import app as application, startup
+from zopp_server import app as application, observability, plugged, startup
 from zopp_server.config import Settings
+from zopp_server.limits import Settings as Limits
 from zopp_server.service import Service
 
 GRACE_SECONDS = 20
@@ -72,26 +72,25 @@ async def run(
     settings: Settings,
     *,
     ready: Callable[[Service], None] = lambda service: None,
-    plug: Callable[..., Any] | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `ready` is called when requests are about to be taken."""
-    from zopp_server import plugged
-
     harden()
-    parts = plugged.parts(settings)
+    observability.configure(level=settings.log_level)
+    asyncio.get_running_loop().set_exception_handler(observability.loop_handler)
+    parts = plugged.parts(settings, limits)
     async with startup.opened(settings, gate=parts.gate, observer=parts.observer) as service, parts.running(service):
-        made = application.build(service, watcher=parts.watcher, health=lambda: startup.reasons(service))
-        server = _Server(config(settings, made), service, settings.drain)
+        made = application.build(service, failed=parts.failed, health=lambda: startup.reasons(service))
+        server = _Server(config(settings, observability.Observed(made, parts.metrics)), service, settings.drain)
         ready(service)
         await server.serve()
 
 
-def main(settings: Settings, ready: Callable[[Service], None] = lambda service: None) -> None:
+def main(
+    settings: Settings, ready: Callable[[Service], None] = lambda service: None, limits: Limits | None = None
+) -> None:
     """`run` on uvloop; an interrupt is an orderly end."""
     import uvloop
 
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(run(settings, ready=ready))
-
-
-__all__ = ["config", "main", "run", "signal"]
+        uvloop.run(run(settings, ready=ready, limits=limits))

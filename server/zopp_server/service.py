@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,8 @@ from zopp.tlog.proof import Proof
 from zopp_server.auth import Caller, CiPrincipal
 from zopp_server.batcher import Batcher
 from zopp_server.gate import Gate
+from zopp_server.jwks import Jwks
+from zopp_server.limits import Network
 from zopp_server.tree import Tree
 from zopp_server.workspaces import Workspace, Workspaces
 
@@ -44,7 +46,8 @@ class Service:
     gate: Gate
     now: Callable[[], float] = time.time
     next_log_key: bytes | None = None
-    oidc: Any = None
+    jwks: Jwks | None = None
+    proxies: Sequence[Network] = ()
     draining: bool = False
     _looked: dict[str, float] = field(default_factory=dict)
     _addr: OrderedDict[tuple[str, str], bytes] = field(default_factory=OrderedDict)

@@ -27,6 +27,7 @@ from zopp_server.db import check as db_check
 from zopp_server.entries import draft
 from zopp_server.gate import Gate, Open
 from zopp_server.highwater import HighWater
+from zopp_server.limits import Summary
 from zopp_server.service import Service
 from zopp_server.workspaces import Workspace, Workspaces
 
@@ -257,30 +258,35 @@ def _id() -> bytes:
 
 async def _tick(service: Service) -> None:
     """Every minute: what was counted becomes summary entries, and what is stale is dropped."""
-    since = int(service.now() * 1000)
     while True:
         await asyncio.sleep(60)
         try:
-            since = await summarise(service, since)
+            await summarise(service)
             await sweep(service)
         except (ZoppError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             continue  # the database is away; readiness says so, and what was counted comes with the next minute
 
 
-async def summarise(service: Service, since: int) -> int:
-    """Record what was counted since `since` (milliseconds); gives the new beginning."""
-    now = int(service.now() * 1000)
-    for ws, what, count in service.gate.summaries():
+async def summarise(service: Service) -> None:
+    """Record what was counted. What cannot be recorded now is counted again."""
+    found = service.gate.summaries()
+    try:
+        while found:
+            await service.batcher.do(Job(None if found[0].log == SYSTEM else found[0].log, _summary(found[0])))
+            found.pop(0)
+    finally:
+        service.gate.restore(found)
 
-        def decide(workspace: Workspace | None, context: Context, what: str = what, count: int = count) -> Decided:
-            made = draft(
-                "summary", {"count": count, "since": since, "what": what}, ts=context.now, id=_id(), outcome="fact",
-                policy_seq=None if workspace is None else workspace.state.seq,
-            )  # fmt: skip
-            return Decided([made])
 
-        await service.batcher.do(Job(ws, decide))
-    return now
+def _summary(each: Summary) -> Callable[[Workspace | None, Context], Decided]:
+    def decide(workspace: Workspace | None, context: Context) -> Decided:
+        made = draft(
+            "summary", {"count": each.count, "since": each.since, "what": each.what}, ts=context.now, id=_id(),
+            outcome="fact", actor=each.actor, policy_seq=None if workspace is None else workspace.state.seq,
+        )  # fmt: skip
+        return Decided([made])
+
+    return decide
 
 
 async def sweep(service: Service) -> None:

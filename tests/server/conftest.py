@@ -109,7 +109,7 @@ def server(database: Database, tmp_path: Path) -> Iterator[Live]:
     """The real server on a fresh database. What it did not foresee fails the test."""
     with live(url(database), tmp_path / "server") as running:
         yield running
-        assert not running.watcher.causes
+        assert not running.causes
 
 
 def code(database: Database) -> str:

@@ -30,19 +30,6 @@ from zopp_server.gate import Gate
 from zopp_server.service import Service
 
 
-class Quiet(app.Watcher):
-    """Keeps what the server did not foresee, for the test to see."""
-
-    def __init__(self) -> None:
-        self.causes: list[BaseException] = []
-        self.answers: list[tuple[str, int]] = []
-
-    def request(self, route: str, method: str, answer: Any, seconds: float, cause: BaseException | None) -> None:
-        self.answers.append((f"{method} {route}", answer.status))
-        if cause is not None:
-            self.causes.append(cause)
-
-
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -72,7 +59,8 @@ class Live:
 
     def __init__(self, settings: Settings, gate: Gate | None, observer: Observer | None, now: Any) -> None:
         self.settings = settings
-        self.watcher = Quiet()
+        self.causes: list[BaseException] = []
+        """What the server did not foresee."""
         self._gate, self._observer, self._now = gate, observer, now
         self._thread = threading.Thread(target=self._main, name="server", daemon=True)
         self._up = threading.Event()
@@ -114,7 +102,9 @@ class Live:
             kwargs["now"] = self._now
         async with startup.opened(self.settings, **kwargs) as service:
             self.service, self.loop = service, asyncio.get_running_loop()
-            made = app.build(service, watcher=self.watcher, health=lambda: startup.reasons(service))
+            made = app.build(
+                service, failed=lambda route, cause: self.causes.append(cause), health=lambda: startup.reasons(service)
+            )
             host, port = self.settings.listen
             config = uvicorn.Config(
                 made,

@@ -105,11 +105,11 @@ def _serve(ctx: Context, args: argparse.Namespace) -> int:
 def _migrate(ctx: Context, args: argparse.Namespace) -> int:
     from zopp_server import config, operate
 
-    owner = config.database_url(ctx.env, "MIGRATE_URL")
+    owner = config.database_url(ctx.env)
     admin = config.database_url(ctx.env, "ADMIN_URL") if _set(ctx, "ADMIN_URL") else None
     passwords = {}
     if admin is not None:
-        for name, role in (("DATABASE_URL", "zopp_app"), ("MIGRATE_URL", "zopp_migrate")):
+        for name, role in (("DATABASE_URL", "zopp_migrate"), ("APP_URL", "zopp_app")):
             url = urlsplit(config.database_url(ctx.env, name))
             if url.username != role or not url.password:
                 raise UsageError(

@@ -73,7 +73,10 @@ async def post(service: Service, call: Call) -> Answer:
     verdicts: list[_Verdict] = recorded.value
     unmatched = sum(verdict.match is None for verdict in verdicts)
     if unmatched:
-        service.gate.unmatched(caller.workspace.name, unmatched)
+        service.gate.unmatched(caller.workspace.name, caller.principal, unmatched)
+    for verdict in verdicts:
+        if verdict.match is not None:
+            service.gate.released("allow" if verdict.reason is None else "deny", verdict.reason or "role")
     released = [
         (item, verdict.match)
         for item, verdict in zip(request.items, verdicts, strict=True)

@@ -62,6 +62,8 @@ async def post(service: Service, call: Call) -> Answer:
         service, caller, decide, size=fields["size"], idem=canonical.unb64(fields["idem"], 16), body=call.body
     )
     if isinstance(recorded.value, Refusal):
+        if recorded.value.code == "stale_prev":
+            service.gate.stale()
         raise recorded.value
     if recorded.value is not None:
         async with service.reading() as connection:

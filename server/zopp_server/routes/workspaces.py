@@ -91,7 +91,7 @@ async def post(service: Service, call: Call) -> Answer:
     job = Job(
         state.name,
         decide,
-        nonce=(bucket_of(presented.created), presented.keyid, presented.nonce),
+        nonces=((bucket_of(presented.created), presented.keyid, presented.nonce),),
         addr=call.addr,
         weight=len(entries),
         creates=True,
