@@ -3,9 +3,9 @@
     python benchmarks/releases.py [--seconds 10] [--clients 64] [--rate N] [--batch N]
 
 The server (`zopp server dev`, its own Postgres) is a process of its own; this one is the load: requests are signed
-before the clock starts, and each client sends its next one when the answer to the last is there. With --rate the clients keep
-to that rate together and latencies count from when a request was due. The ceiling is a one-row insert with a commit on
-the same Postgres by pgbench.
+before the clock starts, and each client sends its next one when the answer to the last is there. With --rate the
+clients keep to that rate together and latencies count from when a request was due. The ceiling is a one-row insert
+with a commit on the same Postgres by pgbench.
 """
 
 import argparse
