@@ -1,4 +1,4 @@
-"""A database that was rolled back or changed: nothing is released on it (A23); and the way back (policy-server.md §7)."""
+"""A database that was rolled back or changed: nothing is released on it (A23); and the way back to serving."""
 
 import asyncio
 import io
@@ -84,9 +84,12 @@ def test_a_row_changed_by_the_owner_stops_the_next_start(
         "insert": "INSERT INTO audit.entry SELECT log_id, seq + 100000, ts, action, outcome, actor, on_behalf, project,"
         " env, req_id, leaf, body FROM audit.entry WHERE seq = 1 AND log_id <> 'system'",
     }[how]
-    owner(database, f"ALTER TABLE audit.entry DISABLE TRIGGER ALL; {change}; ALTER TABLE audit.entry ENABLE TRIGGER ALL;"
-          " ALTER TABLE audit.entry ENABLE ALWAYS TRIGGER entry_change;"
-          " ALTER TABLE audit.entry ENABLE ALWAYS TRIGGER entry_truncate")  # fmt: skip
+    owner(
+        database,
+        f"ALTER TABLE audit.entry DISABLE TRIGGER ALL; {change}; ALTER TABLE audit.entry ENABLE TRIGGER ALL;"
+        " ALTER TABLE audit.entry ENABLE ALWAYS TRIGGER entry_change;"
+        " ALTER TABLE audit.entry ENABLE ALWAYS TRIGGER entry_truncate",
+    )
     with pytest.raises(IntegrityError) as refused:
         start(server.settings)
     assert refused.value.code == "server.check"
