@@ -209,3 +209,34 @@ def json_parse(text: str) -> "Any":
     if end != len(text):
         raise ValueError("text after the JSON value")
     return value
+
+
+_encoder: "Any" = None
+
+
+def json_text(value: "Any") -> str:
+    """JSON of None, bool, int, str, list, tuple and dict with string keys: keys sorted by code point, no whitespace,
+    nothing escaped but `"`, `\\` and controls (`\\b \\t \\n \\f \\r`, else `\\u00xx`). Other types are not checked."""
+    global _encoder
+    if _encoder is None:
+        try:
+            from _json import encode_basestring, make_encoder
+
+            c_encode = make_encoder(None, _no_default, encode_basestring, None, ":", ",", True, False, False)
+
+            def encode(value: "Any") -> str:
+                return "".join(c_encode(value, 0))
+
+            _encoder = encode
+        except (ImportError, TypeError):
+            import json
+
+            _encoder = json.JSONEncoder(
+                ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+            ).encode
+    text: str = _encoder(value)
+    return text
+
+
+def _no_default(value: "Any") -> "Any":
+    raise TypeError("not a JSON value")

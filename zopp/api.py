@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from zopp import sopsfile
 from zopp.errors import UsageError
 from zopp.exchange.names import check_name
 from zopp.repo import environment, values, workspace
+from zopp.repo.brokered import Stanza
 from zopp.repo.changing import changing
 from zopp.repo.exposure import dotted
 from zopp.repo.unlock import Keyring, decrypt, open_readable
@@ -63,7 +64,7 @@ class Workspace:
         self._project = project
         self._environ = environ
         self._passphrase = passphrase
-        self._keyring = Keyring(environ, passphrase)
+        self._keyring = Keyring(environ, passphrase, releaser=self._release, tell=_warn)
         self._open()
 
     def __repr__(self) -> str:
@@ -122,6 +123,13 @@ class Workspace:
             if edited:
                 draft.commit(message)
             return bool(edited)
+
+    def _release(
+        self, ws: workspace.Workspace, scope: str, purpose: str, items: Sequence[Stanza], /
+    ) -> Sequence[bytes]:
+        from zopp.client.releases import Releases  # a direct environment does not pay for it
+
+        return Releases(self._keyring, self._passphrase)(ws, scope, purpose, items)
 
     def _open(self) -> workspace.Workspace:
         ws = workspace.open_workspace(self._path, self._environ)

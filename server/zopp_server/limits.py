@@ -185,6 +185,10 @@ class Limits:
             self._counts.add(log, what, principal, ts)
         return alone
 
+    def unmatched(self, log: str, principal: str, count: int, ts: int) -> None:
+        """Stanzas that no key opened: counted, as plugins ask for foreign ones all day."""
+        self._counts.add(log, "unmatched", principal, ts, count)
+
     def summaries(self, now: float, *, flush: bool = False) -> list[Summary]:
         """The summaries to write: once a minute what was counted since, else nothing. `flush` at shutdown. What the
         caller could not write it gives back with `restore`."""

@@ -5,12 +5,15 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from tests.server.live import Live, Office, live, team
 from zopp_server import embedded
+from zopp_server.bootstrap import new_code
 from zopp_server.db import migrate
 from zopp_server.embedded import Embedded
 
@@ -94,3 +97,31 @@ def database(postgres: Embedded, template: str) -> Database:
 def empty(postgres: Embedded) -> Database:
     """Prepared, and no migration applied."""
     return prepared(postgres, "template0")
+
+
+def url(database: Database, role: str = "zopp_app") -> str:
+    """The URL under which the server reaches it."""
+    return f"postgresql://{role}:{database.postgres.password(role)}@127.0.0.1:{database.postgres.port}/{database.name}"
+
+
+@pytest.fixture
+def server(database: Database, tmp_path: Path) -> Iterator[Live]:
+    """The real server on a fresh database. What it did not foresee fails the test."""
+    with live(url(database), tmp_path / "server") as running:
+        yield running
+        assert not running.causes
+
+
+def code(database: Database) -> str:
+    """A one-time code."""
+    made: str = database.run("zopp_app", new_code)
+    return made
+
+
+@pytest.fixture
+def office(server: Live, database: Database) -> Iterator[Office]:
+    """acme with alice (admin), bob (write) and carol (read) on the protected api/production; see `live.team`."""
+    made = Office(server.origin, server.log_key)
+    team(made, code(database))
+    yield made
+    made.close()

@@ -54,7 +54,17 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if args.explain:
             for line in _lines(found):
                 ctx.out(line)
+        _say_left_out(ctx, state, who, found.scope)
     return 0 if found.role > Role.NONE else 1
+
+
+def _say_left_out(ctx: Context, state: State, who: str, scope: Scope) -> None:
+    """A role does not make a device a recipient of a brokered environment."""
+    if scope.kind != "env":
+        return
+    for name, why in state.left_out(scope).items():
+        if who in (name, state.principals[name].holder):
+            ctx.warn(f"{subjects.shown(scope)} is brokered, and {name} {why}: it is no recipient there")
 
 
 def _is_somebody(state: State, typed: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from zopp.cli import fast
 from zopp.errors import Unknown, UsageError
+from zopp.repo.brokered import Releaser, Stanza
 from zopp.repo.changing import changing
 from zopp.repo.draft import Draft
 from zopp.repo.unlock import Keyring
@@ -30,6 +31,7 @@ class Context:
     quiet: bool = False
     yes: bool = False
     _keyring: Keyring | None = field(default=None, init=False)
+    _releases: Releaser | None = field(default=None, init=False)
 
     # --- streams
 
@@ -115,8 +117,16 @@ class Context:
     def keyring(self) -> Keyring:
         """This user's identities."""
         if self._keyring is None:
-            self._keyring = Keyring(self.env, self.passphrase)
+            self._keyring = Keyring(self.env, self.passphrase, releaser=self._release, tell=self.warn)
         return self._keyring
+
+    def _release(self, ws: Workspace, scope: str, purpose: str, items: Sequence[Stanza], /) -> Sequence[bytes]:
+        """Ask the policy server; its client is loaded when a brokered file is opened and not before."""
+        if self._releases is None:
+            from zopp.client.releases import Releases
+
+            self._releases = Releases(self.keyring, self.passphrase)
+        return self._releases(ws, scope, purpose, items)
 
     def workspace(self) -> Workspace:
         """The workspace of the current folder, for reading; what is odd about it is said once."""

@@ -47,7 +47,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             )
         listed = env.files[path]
         assert listed.sops is not None
-        key = data_key(draft.ws, env, listed, ctx.keyring)
+        key = data_key(draft.ws, env, listed, ctx.keyring, "edit")
         before = listed.sops.decrypt(key)
         after = _edited(ctx, path, listed.sops.fmt, before)
         edited = Edited({})

@@ -1,15 +1,22 @@
 """Environments of a project.
 
-list       the environments, with kind, protection and number of keys
-add        make one; --protect from the start, so that there is no open window
-protect    only its own bindings, and admin from above, count from now on; who loses read is rekeyed out
-unprotect  roles from above count again; who gains what is shown first
-archive    close it; its files are no longer managed
+list        the environments, with kind, protection and number of readers
+show        one of them: its keys, its readers, and who is left out
+add         make one; --protect from the start, so that there is no open window
+protect     only its own bindings, and admin from above, count from now on; who loses read is rekeyed out
+unprotect   roles from above count again; who gains what is shown first
+kind        brokered: reading needs a reader's key and a release by the policy server, which records it;
+            direct: a reader's key suffices, offline. Either way every file gets a new data key
+serverkey   give a brokered environment another server key; --leaked also makes new data keys, which other
+            branches need too: there, zopp rekey --all
+breakglass  name an offline key that opens the server's half if the server is lost, or --remove it
+archive     close it; its files are no longer managed
 """
 
 import argparse
 import os
 
+from zopp.cli import brokering
 from zopp.cli.context import Context, table
 from zopp.cli.parser import Parser, add_change, epilog
 from zopp.cli.policychange import apply, conclude, effect_lines, nothing
@@ -20,8 +27,9 @@ from zopp.repo.environment import open_environment, people_name, require_changea
 from zopp.repo.signer import require
 
 EXAMPLES = epilog(
-    "zopp env list", "zopp env add staging", "zopp env add production --protect", "zopp env unprotect staging"
-)
+    "zopp env list", "zopp env add staging", "zopp env add production --protect", "zopp env unprotect staging",
+    "zopp env kind production brokered --dry-run", "zopp env serverkey production --leaked",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--protect", action="store_true", help="protected from its first statement on")
     sub.add_argument("--file", metavar="PATH", help="where its secrets go (default: secrets/ENV.yaml)")
     add_change(sub)
+    sub = actions.add_parser("show", help="show one", description="show an environment")
+    sub.add_argument("name", metavar="ENV")
+    sub.add_argument("-p", "--project", metavar="PROJECT")
+    brokering.configure(actions)
     for name, text in (
         ("protect", "let only its own bindings and admin from above count"),
         ("unprotect", "let roles from above count again"),
@@ -51,6 +63,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         return _list(ctx, args)
     if args.action in ("add", "create"):
         return _add(ctx, args)
+    if args.action == "show":
+        return brokering.show(ctx, args)
+    if args.action in brokering.ACTIONS:
+        return brokering.run(ctx, args)
     action = "archive" if args.action == "delete" else args.action
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         scope = scope_of(draft.ws, args.name, args.project)

@@ -1,7 +1,7 @@
 """What the commands that sign statements share: effects in words, removals, dry runs."""
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from zopp.cli import sentences
@@ -34,13 +34,29 @@ def nothing(ctx: Context, text: str) -> int:
     return 0
 
 
-def conclude(ctx: Context, args: argparse.Namespace, draft: Draft, *, extra: Mapping[str, Any] | None = None) -> int:
-    """The second half of `apply`, for commands that drafted by themselves."""
+def conclude(
+    ctx: Context,
+    args: argparse.Namespace,
+    draft: Draft,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    whole: str | None = None,
+    rotate: Collection[str] = (),
+) -> int:
+    """The second half of `apply`, for commands that drafted by themselves. `whole`: an environment without whose files
+    nothing is written; `rotate`: environments that get new data keys whatever the statements mean."""
     before = draft.ws.state
     done = removal.carry_out(
-        draft, ctx.keyring, on_old_base=args.on_old_base, progress=lambda s: ctx.progress(f"rekeying {s}")
+        draft,
+        ctx.keyring,
+        on_old_base=args.on_old_base,
+        rotate=rotate,
+        dry=args.dry_run,
+        progress=lambda s: ctx.progress(f"rekeying {s}"),
     )
     ctx.progress_done()
+    if whole in done.work.errors:
+        raise done.work.errors[whole]
     changes = decisions.effect(before, draft.state)
     commit = None if args.dry_run else draft.commit(args.message)
     if ctx.as_json:

@@ -1,7 +1,8 @@
 """Bring files to what the policy wants: new readers are added; a new data key wherever someone lost read.
 
 With no SCOPE the project's environments. Re-wrapping alone is never done after a removal. --all also makes new data
-keys where nothing asks for one.
+keys where nothing asks for one. A brokered file that lost its key groups to a foreign command, and nothing else, gets
+them back.
 """
 
 import argparse
@@ -11,7 +12,8 @@ from zopp.cli.parser import add_change, epilog
 from zopp.errors import UsageError, ZoppError
 from zopp.policy.names import Scope
 from zopp.repo import rekey, subjects
-from zopp.repo.environment import MENDED_BY_REKEY, open_environment, people_name, require_changeable
+from zopp.repo.draft import Draft
+from zopp.repo.environment import MENDED_BY_REKEY, Environment, open_environment, people_name, require_changeable
 from zopp.repo.signer import require
 
 EXAMPLES = epilog("zopp rekey --dry-run", "zopp rekey api/production -m 'rekey production'", "zopp rekey --all api")
@@ -45,6 +47,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             ctx.progress(f"rekeying {people_name(scope_name)}")
             try:
                 require(draft.state, draft.signer.principal, "write", scope_name)
+                restored = _restored(ctx, args, draft, env)
+                if restored is not None:
+                    done[scope_name] = restored
+                    continue
                 require_changeable(env, on_old_base=args.on_old_base, rekeying=True)
                 if not args.dry_run:
                     rekey.rekey_environment(draft, env, ctx.keyring, work)
@@ -75,6 +81,18 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if not done and not failed:
         ctx.note("every file is as the policy wants it")
     return 1 if failed else 0
+
+
+# What `sops updatekeys` leaves behind (A30): other bytes, other groups, and all that follows from them.
+_REGROUPED = MENDED_BY_REKEY | {"file.changed", "groups", "recipients", "sops_config"}
+
+
+def _restored(ctx: Context, args: argparse.Namespace, draft: Draft, env: Environment) -> list[rekey.FileWork] | None:
+    """Whether this was a case for `rekey.restore`, and what it did. None: the usual way, which also refuses."""
+    codes = {f.code for f in env.findings if f.severity == "error"}
+    if env.kind != "brokered" or "groups" not in codes or codes - _REGROUPED or args.dry_run:
+        return None
+    return rekey.restore(draft, env, ctx.keyring)
 
 
 def _inside(env: str, scope: Scope) -> bool:

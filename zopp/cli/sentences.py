@@ -41,6 +41,15 @@ def words(st: Statement) -> str:
         case "env.create":
             how = ", protected" if data["protected"] else ""
             return f"environment {subjects.shown(data['env'])} ({data['kind']}{how})"
+        case "env.kind":
+            return f"environment {subjects.shown(data['env'])} is {data['kind']}"
+        case "env.serverkey":
+            return f"environment {subjects.shown(data['env'])} has the server key {data['recipient']}"
+        case "env.breakglass":
+            key = data["recipient"]
+            return f"environment {subjects.shown(data['env'])} has " + (
+                f"the break-glass key {key}" if key else "no break-glass key any more"
+            )
         case _:
             subject = next(
                 (

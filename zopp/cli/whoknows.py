@@ -6,7 +6,7 @@ from zopp.cli.context import Context, table
 from zopp.cli.parser import add_env, epilog
 from zopp.errors import FormatError, NotFound, ZoppError
 from zopp.policy import manifest as manifests
-from zopp.repo import git, layout, subjects, values
+from zopp.repo import brokered, git, layout, subjects, values
 from zopp.repo.environment import open_environment, people_name, require_readable, scope_of
 from zopp.repo.workspace import Workspace
 
@@ -31,11 +31,13 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             continue
         if key is not None and values.locate(env, values.parse_key(key)) is None:
             raise values.missing(env, values.parse_key(key))
-        names = {p.recipient: name for name, p in ws.state.principals.items()}
+        names = brokered.describe(ws.state, env_scope)
         for recipient in sorted({r for group in env.manifest.groups for r in group}):
             name = names.get(recipient, recipient)
             user = ws.state.principals[name].user if name in ws.state.principals else None
             rows.append((people_name(env_scope), user or name, name, _since(ws, env_scope, recipient)))
+        for name, why in ws.state.left_out(env_scope).items():
+            ctx.warn(f"{name} may read {people_name(env_scope)}, which is brokered, but {why}: it is no recipient")
     if ctx.as_json:
         ctx.data([{"environment": e, "subject": s, "principal": p, "since": c} for e, s, p, c in rows])
     else:

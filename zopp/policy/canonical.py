@@ -8,7 +8,7 @@ bytes, so two different byte strings never mean the same (policy-server.md §4.1
 
 from binascii import a2b_base64, b2a_base64
 
-from zopp._fast import json_parse
+from zopp._fast import json_parse, json_text
 from zopp.errors import FormatError
 
 TYPE_CHECKING = False
@@ -18,53 +18,42 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 MAX_INT = 2**53 - 1
 
-_ESCAPES = {i: f"\\u{i:04x}" for i in range(32)}
-_ESCAPES.update({8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"})
 _TO_STD = str.maketrans("-_", "+/")
 
 
 def encode(value: "Any") -> bytes:
     """The canonical bytes of `value` (None, bool, int, str, list or tuple, dict with str keys); FormatError for
     anything else."""
+    _check(value, 0)
     try:
-        return _text(value, 0).encode()
+        return json_text(value).encode()
     except UnicodeEncodeError:
         raise FormatError("a string holds a lone surrogate") from None
 
 
-def _quoted(text: str) -> str:
-    if text.isprintable() and '"' not in text and "\\" not in text:
-        return '"' + text + '"'
-    return '"' + text.translate(_ESCAPES) + '"'
-
-
-def _text(value: "Any", depth: int) -> str:
+def _check(value: "Any", depth: int) -> None:
+    """What has a canonical form. Exact types: a subclass could write itself in another way."""
     kind = type(value)
-    if kind is str:
-        return _quoted(value)
+    if kind is str or kind is bool or value is None:
+        return
     if kind is int:
         if not -MAX_INT <= value <= MAX_INT:
             raise FormatError("an integer is out of range")
-        return str(value)
-    if value is None:
-        return "null"
-    if kind is bool:
-        return "true" if value else "false"
+        return
     if depth >= MAX_DEPTH:
         raise FormatError("nested too deeply")
     if kind is dict:
-        try:
-            keys = sorted(value)
-        except TypeError:
-            raise FormatError("an object key is not a string") from None
-        parts = []
-        for key in keys:
+        for key, item in value.items():
             if type(key) is not str:
                 raise FormatError("an object key is not a string")
-            parts.append(_quoted(key) + ":" + _text(value[key], depth + 1))
-        return "{" + ",".join(parts) + "}"
+            if type(item) is not str:
+                _check(item, depth + 1)
+        return
     if kind is list or kind is tuple:
-        return "[" + ",".join([_text(item, depth + 1) for item in value]) + "]"
+        for item in value:
+            if type(item) is not str:
+                _check(item, depth + 1)
+        return
     raise FormatError("only objects, lists, strings, integers, booleans and null have a canonical form")
 
 

@@ -41,7 +41,7 @@ class Finding:
     def reads_warn(self) -> bool:
         """Whether reading may go on with a warning: the data is authentic, only its recipients or key are out of
         date."""
-        return self.severity == "warn" or self.code in ("stale", "not_rotated")
+        return self.severity == "warn" or self.code in ("stale", "not_rotated", "group2_stale")
 
 
 class Entry(Protocol):
@@ -183,7 +183,7 @@ def _recipients(manifest: Manifest, env: Env, state: State, out: _Found) -> None
         if env.server_key is None:
             out.error(8, "no_server_key", f"the policy names no server key of {env.name}")
         elif set(manifest.groups[1]) != wanted:
-            out.error(8, "group2", "group 2 is not exactly the server key and the declared break-glass key")
+            _second_group(manifest.groups[1], env, state, out)
     if not manifest.groups:
         return
     readers = state.readers(env.name)
@@ -200,6 +200,17 @@ def _recipients(manifest: Manifest, env: Env, state: State, out: _Found) -> None
     for name, recipient in readers.items():
         if recipient not in listed:
             out.warn(9, "behind", f"{name} may read {env.name} and is not yet a recipient", principal=name)
+
+
+def _second_group(listed: Sequence[str], env: Env, state: State, out: _Found) -> None:
+    """Rule 8: keys that the policy named for this environment once are out of date; any other is somebody's own."""
+    owners = {state.recipient_owner(recipient) for recipient in listed}
+    server = f"server:{env.name}"
+    if server in owners and owners <= {server, "break-glass:"}:
+        message = "group 2 holds what the policy named earlier, not the server key and break-glass key of now"
+        out.error(8, "group2_stale", message)
+    else:
+        out.error(8, "group2", "group 2 is not exactly the server key and the declared break-glass key")
 
 
 def _rotation(manifest: Manifest, state: State, earlier: Sequence[Manifest], out: _Found) -> None:
@@ -250,9 +261,10 @@ def check_file(
     if env is None:
         out.error(4, "no_environment", f"there is no environment {manifest.env}", path)
         return list(out)
-    _shape(meta, env, path, out)
+    # Of a manifest of the other kind `check` says so once; its files are judged by what their writer meant.
+    _shape(meta, manifest.brokered, path, out)
     _groups(meta, manifest, path, out)
-    _stanzas(meta, env.kind == "direct", path, check_stanza, out)
+    _stanzas(meta, not manifest.brokered, path, check_stanza, out)
     if meta.unknown:
         out.error(11, "unknown_field", "the sops block has fields that zopp does not know", path)
     if previous is not None:
@@ -269,11 +281,11 @@ def ciphertexts(sopsfile: SopsFile) -> set[str]:
     return {item.text for item in sopsfile.items() if item.encrypted and item.text}
 
 
-def _shape(meta: Metadata, env: Env, path: str, out: _Found) -> None:
+def _shape(meta: Metadata, brokered: bool, path: str, out: _Found) -> None:
     if meta.foreign:
         out.error(7, "other_keys", "the file is also encrypted to keys that are not age's", path)
     count = len(meta.groups)
-    if env.kind == "direct":
+    if not brokered:
         if not meta.flat or count != 1 or meta.threshold is not None:
             out.error(7, "groups", "a direct file has one flat list of recipients and no threshold", path)
     elif meta.flat or count != 2 or meta.threshold != 2:

@@ -39,13 +39,14 @@ CODES: Mapping[str, Code] = {
         401, "set this machine's clock", {"nonce": f.ID128, "sig": f.SIG, "time": f.integer(0, canonical.MAX_INT)}
     ),
     "replayed": Code(401, "run the command again"),
-    "denied": Code(403, "ask an admin of the environment for the role", may={"env": f.ENV, "rule": f.ID}),
+    "denied": Code(403, "ask an admin of the environment for the role", may={"env": f.ENV, "rule": f.TEXT}),
     "unmatched": Code(404, "check that the file belongs to an environment of this workspace"),
     "not_found": Code(404, "check the name and that you may see it"),
     "stale_prev": Code(409, "fetch the policy log and sign again", {"head": _HEAD}),
     "too_large": Code(413, "send less at once"),
-    "refused": Code(422, "read the rule in the policy log's documentation", may={"rule": f.ID}),
+    "refused": Code(422, "read the rule in the policy log's documentation", may={"rule": f.TEXT}),
     "quota": Code(429, "wait, or ask an admin why so much was asked for", may={"retry_after": _WAIT}),
+    "internal": Code(500, "tell whoever runs the server; its log has the request's id"),
     "audit_unavailable": Code(503, _RETRY, may={"retry_after": _WAIT}),
     "busy": Code(503, _RETRY, may={"retry_after": _WAIT}),
     "recovery": Code(503, "ask whoever runs the server to finish its recovery"),
@@ -53,7 +54,8 @@ CODES: Mapping[str, Code] = {
 }
 PHRASES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
-    413: "Content Too Large", 422: "Unprocessable Content", 429: "Too Many Requests", 503: "Service Unavailable",
+    413: "Content Too Large", 422: "Unprocessable Content", 429: "Too Many Requests",
+    500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
 _STANDARD = ("code", "detail", "next", "request", "status", "title", "type")
 

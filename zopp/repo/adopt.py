@@ -185,7 +185,7 @@ def _config_faults(checkout: Checkout, paths: Sequence[str], leave: Collection[s
     faults = []
     config_bytes = files.read_if_there(checkout.root, blocks.SOPS_CONFIG)
     text = None if config_bytes is None else config_bytes.decode("utf-8", "surrogateescape")
-    listed: dict[str, list[str]] = {path: [] for path in paths}
+    listed: blocks.Files = {path: [[]] for path in paths}
     try:
         fault = blocks.sops_config_fault(blocks.update_sops_config(text, listed), listed)
     except FormatError as exc:
@@ -294,7 +294,7 @@ def carry_out(draft: Draft, project: str, found: Plan) -> None:
                 raise IntegrityError("changed while it was being adopted; run this again", place=file.path)
             made = os.urandom(32)
             data = sopsfile.rotate(
-                file.sops, file.data_key, made, (draft.wrap(opened, made),), lastmodified=timestamp(draft.now)
+                file.sops, file.data_key, made, draft.wrap(opened, made).groups, lastmodified=timestamp(draft.now)
             )
             draft.secrets(opened, file.path, data, made, made=True)
     draft.refresh_blocks()

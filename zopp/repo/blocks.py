@@ -5,9 +5,13 @@ recipients. The one in `.gitattributes` keeps git from changing signed bytes (A1
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from zopp.errors import FormatError
+
+Files = Mapping[str, Sequence[Sequence[str]]]
+"""Path -> its key groups: one of a direct environment, two of a brokered one."""
 
 SOPS_CONFIG = ".sops.yaml"
 ATTRIBUTES = ".gitattributes"
@@ -26,17 +30,35 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def sops_rules(files: Mapping[str, Iterable[str]], indent: str) -> str:
-    """The block: a rule per path with its recipients, sorted by path."""
+def sops_rules(files: Files, indent: str) -> str:
+    """The block: a rule per path with its recipients, sorted by path. A rule of two groups has the threshold, too:
+    without it stock `updatekeys` would join them to one (A30)."""
     lines = [indent + _BEGIN]
-    for path, recipients in sorted(files.items()):
+    for path, groups in sorted(files.items()):
         lines.append(f"{indent}- path_regex: {_quoted(_regex(path))}")
-        lines.append(f"{indent}  age: {_quoted(','.join(recipients))}")
+        if len(groups) == 1:
+            lines.append(f"{indent}  age: {_quoted(','.join(groups[0]))}")
+            continue
+        lines += [f"{indent}  shamir_threshold: {len(groups)}", f"{indent}  key_groups:"]
+        for group in groups:
+            lines.append(f"{indent}    - age:")
+            lines += [f"{indent}        - {_quoted(recipient)}" for recipient in group]
     lines.append(indent + _END)
     return "\n".join(lines) + "\n"
 
 
-def update_sops_config(text: str | None, files: Mapping[str, Iterable[str]]) -> str:
+def _rule(path: str, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """The same rule as sops reads it."""
+    if len(groups) == 1:
+        return {"path_regex": _regex(path), "age": ",".join(groups[0])}
+    return {
+        "path_regex": _regex(path),
+        "shamir_threshold": len(groups),
+        "key_groups": [{"age": list(group)} for group in groups],
+    }
+
+
+def update_sops_config(text: str | None, files: Files) -> str:
     """`text` of a `.sops.yaml` (None: there is none) with zopp's block first and current. FormatError if the file has
     `creation_rules` in a shape where a block cannot be put in front by text (a flow list)."""
     if text is None or not text.strip():
@@ -59,7 +81,7 @@ def update_sops_config(text: str | None, files: Mapping[str, Iterable[str]]) -> 
     return head + sops_rules(files, indent) + rest
 
 
-def sops_config_fault(text: str | None, files: Mapping[str, Iterable[str]]) -> str | None:
+def sops_config_fault(text: str | None, files: Files) -> str | None:
     """What is wrong with zopp's block in `.sops.yaml`, None if it is intact and first."""
     if not files:
         return None
@@ -76,13 +98,11 @@ def sops_config_fault(text: str | None, files: Mapping[str, Iterable[str]]) -> s
     # The text may stand where it belongs and still not be what sops reads: in a second document, for example.
     try:
         (document,) = yaml.load_all(text, Loader=yaml.SafeLoader)
-        rules = document["creation_rules"]
-        first = [(rule["path_regex"], rule["age"]) for rule in rules[: len(files)]]
-        plain = all(set(rule) == {"path_regex", "age"} for rule in rules[: len(files)])
+        first = document["creation_rules"][: len(files)]
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
         return "stock sops would not find zopp's rules first in it"
-    meant = [(_regex(path), ",".join(recipients)) for path, recipients in sorted(files.items())]
-    return None if plain and first == meant else "stock sops would not find zopp's rules first in it"
+    meant = [_rule(path, groups) for path, groups in sorted(files.items())]
+    return None if first == meant else "stock sops would not find zopp's rules first in it"
 
 
 def update_attributes(text: str | None, paths: Iterable[str]) -> str:

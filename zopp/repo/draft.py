@@ -5,21 +5,21 @@ process made or checked. `commit` is the only writer of a repository.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zopp._fast import sha512
 from zopp.errors import ZoppError
-from zopp.keys import agefile, sshsig
+from zopp.keys import sshsig
 from zopp.policy import apply as policy_apply, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
-from zopp.repo import attributes, blocks, git, journal, layout, memory, policycache, userdirs
+from zopp.repo import attributes, blocks, brokered, git, journal, layout, memory, policycache, userdirs
+from zopp.repo.brokered import Wrapped
 from zopp.repo.environment import Environment, accepted, open_environment
 from zopp.repo.signer import Signer, require
 from zopp.repo.workspace import Workspace
-from zopp.sopsfile import Entry
 
 
 @dataclass(slots=True)
@@ -31,7 +31,8 @@ class _Touched:
 
 @dataclass(slots=True)
 class Draft:
-    """`state` is the policy after the statements drafted so far. `now` is in Unix seconds."""
+    """`state` is the policy after the statements drafted so far. `now` is in Unix seconds. `keys`: the data keys that
+    this command made or opened, by path, so that no file is released to it twice."""
 
     ws: Workspace
     signer: Signer
@@ -39,6 +40,7 @@ class Draft:
     state: State = field(init=False)
     lines: list[bytes] = field(default_factory=list)
     changes: dict[str, tuple[bytes | None, bytes | None]] = field(default_factory=dict)
+    keys: dict[str, bytes] = field(default_factory=dict, repr=False)
     _touched: dict[str, _Touched] = field(default_factory=dict)
     _stale_blocks: bool = False
 
@@ -61,15 +63,39 @@ class Draft:
         old = self.changes[path][0] if path in self.changes else self.ws.read(path)
         self.changes[path] = (old, data)
 
-    def secrets(self, env: Environment, path: str, data: bytes, data_key: bytes, *, made: bool) -> None:
-        """A secrets file of `env` with the bytes `data`. `made`: its data key was made here and now."""
+    def secrets(
+        self,
+        env: Environment,
+        path: str,
+        data: bytes,
+        data_key: bytes | None,
+        *,
+        made: bool,
+        share: bytes | None = None,
+    ) -> None:
+        """A secrets file of `env` with the bytes `data`. `made`: its data key was made here and now. `data_key` None:
+        it was not opened and is the one that was committed to; `share` (share 1 of a brokered file) None: so is that
+        one."""
         touched = self.touch(env)
         old = touched.files.get(path)
+        assert old is not None or data_key is not None
+        kc1 = None
+        if self.state.envs[env.scope].kind == "brokered":
+            kc1 = old.kc1 if old is not None else None
+            if share is not None:
+                kc1 = manifests.share_commitment(share, self.state.ws, env.scope, path)
+        if data_key is None:
+            assert old is not None
+            kc = old.kc
+        else:
+            kc = manifests.commitment(data_key, self.state.ws, env.scope, path)
+            self.keys[path] = data_key
         touched.files[path] = FileEntry(
             sha512=sha512(data).hex(),
-            kc=manifests.commitment(data_key, self.state.ws, env.scope, path),
+            kc=kc,
             dk_seq=self.state.seq if made else (old.dk_seq if old else None),
             dk_by=self.signer.principal if made else (old.dk_by if old else None),
+            kc1=kc1,
         )
         if path in self.changes or path not in env.files:
             self.put(path, data)
@@ -86,20 +112,16 @@ class Draft:
             self._touched[env.scope] = _Touched(env, files, dict(env.manifest.meta) if env.manifest else {})
         return self._touched[env.scope]
 
-    def wrap(self, env: Environment, data_key: bytes, keep: Sequence[Entry] = ()) -> tuple[Entry, ...]:
-        """An entry per reader of `env` under the drafted policy, sorted by principal; entries in `keep` are reused."""
-        kept = {entry.recipient: entry for entry in keep}
-        readers = self.state.readers(env.scope)
-        return tuple(
-            kept.get(recipient) or Entry(recipient, agefile.wrap(recipient, data_key))
-            for _, recipient in sorted(readers.items())
-        )
+    def wrap(self, env: Environment, data_key: bytes) -> Wrapped:
+        """A new data key for the readers of `env` under the drafted policy, sorted by principal, and where it is
+        brokered for its server key; errors as `brokered.wrap`."""
+        return brokered.wrap(self.state, env.scope, data_key)
 
-    def listed_paths(self) -> dict[str, list[str]]:
-        """Every secrets file of every live environment after this draft, with the recipients of its environment."""
-        found: dict[str, list[str]] = {}
+    def listed_paths(self) -> dict[str, brokered.Groups]:
+        """Every secrets file of every live environment after this draft, with the key groups of its environment."""
+        found: dict[str, brokered.Groups] = {}
         for scope in self.state.envs:
-            recipients = [recipient for _, recipient in sorted(self.state.readers(scope).items())]
+            recipients = brokered.groups(self.state, scope)
             if scope in self._touched:
                 paths = list(self._touched[scope].files)
             else:
@@ -148,7 +170,7 @@ class Draft:
             policy_seq=self.state.seq,
             policy_hash=self.state.head,
             signer=self.signer.principal,
-            groups=[list(self.state.readers(scope).values())],
+            groups=brokered.groups(self.state, scope),
             files=touched.files,
             meta=touched.meta,
         )

@@ -45,8 +45,10 @@ class Environment:
     findings: list[Finding] = field(default_factory=list)
 
 
-# What the policy no longer wants but what a rekey by a writer mends: reads warn, writes are refused.
-MENDED_BY_REKEY = frozenset({"stale", "not_rotated"})
+# What the policy no longer wants but what is authentic: reads warn, writes are refused.
+READS_WARN = frozenset({"stale", "not_rotated", "group2_stale"})
+# What a rekey by a writer mends. A file of the other kind is not read before: its groups are not those of policy.
+MENDED_BY_REKEY = READS_WARN | {"kind"}
 # Of brokered-grants §6, what says that a manifest is a writer's own word about this environment.
 _AUTHENTIC = frozenset({1, 2, 3, 4})
 # A file that is not this environment's to list (rule 6).
@@ -312,7 +314,7 @@ def require_readable(env: Environment) -> list[Finding]:
     """Refuse an environment whose files may not be used; the findings that only warn otherwise. Where a manifest was
     seen and is gone with its files there is nothing to use, and a command would run without a value and without a
     word."""
-    bad = [f for f in env.findings if f.severity == "error" and f.code not in MENDED_BY_REKEY]
+    bad = [f for f in env.findings if f.severity == "error" and f.code not in READS_WARN]
     if env.manifest_bytes is None:
         bad += [f for f in env.findings if f.code == "generation.older"]
     if bad:

@@ -1,13 +1,15 @@
 """Changes that zopp did not make: what differs between the version that was signed and the file that is there (A19)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import ZoppError
-from zopp.repo import exposure, git
+from zopp.repo import brokered, exposure, git
+from zopp.repo.brokered import Key
 from zopp.repo.environment import Environment
-from zopp.repo.unlock import Keyring, check_commitment, unwrap
+from zopp.repo.unlock import Keyring, check_commitment, open_keys
 from zopp.repo.values import leaf_map
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile
@@ -24,6 +26,7 @@ class Difference:
     changed: list[str] = field(default_factory=list)
     recipients_added: list[str] = field(default_factory=list)
     recipients_removed: list[str] = field(default_factory=list)
+    groups: str | None = None
     selector: str | None = None
     new_data_key: bool = False
     known_before: bool = True
@@ -41,6 +44,8 @@ class Difference:
         out += [f"  ~ {key}" for key in self.changed]
         out += [f"  recipient added: {name}" for name in self.recipients_added]
         out += [f"  recipient removed: {name}" for name in self.recipients_removed]
+        if self.groups:
+            out.append(f"  key groups changed: {self.groups}")
         if self.selector:
             out.append(f"  selector changed: {self.selector}")
         if self.new_data_key:
@@ -76,7 +81,7 @@ def without_keys(ws: Workspace, env: Environment, path: str, after: SopsFile) ->
     old = None if entry is None else listed_version(ws, path, entry.sha512)
     difference = Difference(path, known_before=old is not None, older=earlier_commit(ws, path, after.data))
     before = None if old is None else sopsfile.read(old, after.fmt, strict=False)
-    _outside(ws, before, after, difference)
+    _outside(ws, env, before, after, difference)
     texts_before = {} if before is None else _texts(before)
     texts_after = _texts(after)
     difference.added = sorted(set(texts_after) - set(texts_before))
@@ -91,36 +96,61 @@ def _texts(file: SopsFile) -> dict[str, str]:
     return {exposure.dotted(item.path): item.text for item in file.items()}
 
 
-def with_keys(
-    ws: Workspace, env: Environment, path: str, after: SopsFile, keyring: Keyring
-) -> tuple[Difference, bytes]:
-    """Compare plaintexts; the difference, and the data key of the file that is there. Its MAC is verified; its key
-    commitment is not, since a foreign rotation changes it: `new_data_key` says so."""
+@dataclass(slots=True)
+class Pair:
+    """A file that is there beside the version that was signed (None: git has no copy of it). `listed`: they are the
+    same bytes."""
+
+    path: str
+    before: SopsFile | None
+    after: SopsFile
+    listed: bool
+    older: str | None
+
+
+def pair(ws: Workspace, env: Environment, path: str, after: SopsFile) -> Pair:
+    """What `with_keys` compares."""
     entry = env.manifest.files.get(path) if env.manifest else None
     old = None if entry is None else listed_version(ws, path, entry.sha512)
-    difference = Difference(path, known_before=old is not None, older=earlier_commit(ws, path, after.data))
+    before = None if old is None else sopsfile.read(old, after.fmt, strict=False)
+    listed = entry is not None and sha512(after.data).hex() == entry.sha512
+    return Pair(path, before, after, listed, earlier_commit(ws, path, after.data))
+
+
+def with_keys(ws: Workspace, env: Environment, pairs: Sequence[Pair], keyring: Keyring) -> list[tuple[Difference, Key]]:
+    """Compare plaintexts; each difference, and the key of the file that is there. Its MAC is verified; its key
+    commitment is not, since a foreign rotation changes it: `new_data_key` says so. Of a brokered environment the
+    server's halves of all versions are released in one batch."""
+    wanted = [(each.path, each.after, each.listed) for each in pairs]
+    wanted += [(each.path, each.before, True) for each in pairs if each.before is not None]
+    keys = open_keys(ws, env, wanted, keyring, "review")
+    old_keys = iter(keys[len(pairs) :])
+    out = []
+    for each, key in zip(pairs, keys, strict=False):
+        old_key = next(old_keys) if each.before is not None else None
+        out.append((_compare(ws, env, each, key.data, None if old_key is None else old_key.data), key))
+    return out
+
+
+def _compare(ws: Workspace, env: Environment, found: Pair, new_key: bytes, old_key: bytes | None) -> Difference:
+    path, before, after = found.path, found.before, found.after
+    difference = Difference(path, known_before=before is not None, older=found.older)
     try:
-        new_key = unwrap(ws, env, after, keyring)
         now = leaf_map(after.decrypt(new_key))
+        then = {} if before is None or old_key is None else leaf_map(before.decrypt(old_key))
     except ZoppError as exc:
         exc.place = exc.place or path
         raise
-    before: SopsFile | None = None
-    then: dict[tuple[int, tuple[str | int, ...]], tuple[str, object]] = {}
-    if old is not None:
-        before = sopsfile.read(old, after.fmt, strict=False)
-        old_key = unwrap(ws, env, before, keyring)
-        check_commitment(ws, env, path, old_key)
-        then = leaf_map(before.decrypt(old_key))
+    if old_key is not None:
         difference.new_data_key = old_key != new_key
-    elif entry is not None:
+    elif env.manifest is not None and path in env.manifest.files:
         try:
             check_commitment(ws, env, path, new_key)
         except ZoppError:
             difference.new_data_key = True
     else:
         difference.new_data_key = True  # a file that no manifest listed: who made its key is not known
-    _outside(ws, before, after, difference)
+    _outside(ws, env, before, after, difference)
 
     def name(where: tuple[int, tuple[str | int, ...]]) -> str:
         document, leaf = where
@@ -129,12 +159,12 @@ def with_keys(
     difference.added = sorted(name(k) for k in now.keys() - then.keys())
     difference.removed = sorted(name(k) for k in then.keys() - now.keys())
     difference.changed = sorted(name(k) for k in now.keys() & then.keys() if now[k] != then[k])
-    return difference, new_key
+    return difference
 
 
-def _outside(ws: Workspace, before: SopsFile | None, after: SopsFile, difference: Difference) -> None:
-    """Recipients and selectors: what sops' MAC does not cover."""
-    names = {p.recipient: name for name, p in ws.state.principals.items()}
+def _outside(ws: Workspace, env: Environment, before: SopsFile | None, after: SopsFile, difference: Difference) -> None:
+    """Recipients, key groups and selectors: what sops' MAC does not cover."""
+    names = brokered.describe(ws.state, env.scope)
 
     def recipients(file: SopsFile) -> set[str]:
         return {e.recipient for group in file.metadata.groups for e in group}
@@ -143,8 +173,15 @@ def _outside(ws: Workspace, before: SopsFile | None, after: SopsFile, difference
         return
     difference.recipients_added = sorted(names.get(r, r) for r in recipients(after) - recipients(before))
     difference.recipients_removed = sorted(names.get(r, r) for r in recipients(before) - recipients(after))
+    if _shape(before) != _shape(after):
+        difference.groups = f"{_shape(before)} → {_shape(after)}"
     if before.metadata.selector != after.metadata.selector:
         difference.selector = f"{_selector(before)} → {_selector(after)}"
+
+
+def _shape(file: SopsFile) -> str:
+    count = len(file.metadata.groups)
+    return "1 key group" if count == 1 else f"{count} key groups, threshold {file.metadata.threshold}"
 
 
 def _selector(file: SopsFile) -> str:

@@ -3,7 +3,7 @@
 One procedure for every way of losing it (S47): a binding, a membership, a group, a cap, a device, a user, protecting.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from zopp.policy.state import State
@@ -37,13 +37,21 @@ def lost_read(before: State, after: State) -> dict[str, list[str]]:
 
 
 def carry_out(
-    draft: Draft, keyring: Keyring, *, on_old_base: bool = False, progress: Callable[[str], None] = lambda _: None
+    draft: Draft,
+    keyring: Keyring,
+    *,
+    on_old_base: bool = False,
+    rotate: Collection[str] = (),
+    dry: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Removal:
-    """Bring the files to the drafted policy and list what those who lost read could have read. Nothing is written yet:
-    `draft.commit` does that."""
+    """Bring the files to the drafted policy and list what those who lost read could have read. `rotate` and `dry` as in
+    `rekey.follow_policy`. Nothing is written yet: `draft.commit` does that."""
     before = draft.ws.state
     removal = Removal(lost=lost_read(before, draft.state))
-    removal.work = rekey.follow_policy(draft, keyring, on_old_base=on_old_base, progress=progress)
+    removal.work = rekey.follow_policy(
+        draft, keyring, on_old_base=on_old_base, rotate=rotate, dry=dry, progress=progress
+    )
     by_holder: dict[str, set[str]] = {}
     for names in removal.lost.values():
         for name in names:

@@ -6,15 +6,15 @@ from the baseline is listed; nothing is signed that was not listed.
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
-from zopp._fast import sha512
 from zopp.errors import IntegrityError, ZoppError
 from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
 from zopp.policy.manifest import FileEntry, Manifest
-from zopp.repo import exposure, foreign, git, layout
+from zopp.repo import brokered, exposure, foreign, git, layout
+from zopp.repo.brokered import Key
 from zopp.repo.draft import Draft, timestamp
 from zopp.repo.environment import MISPLACED, Environment, SecretsFile, open_environment
 from zopp.repo.foreign import Difference
@@ -22,7 +22,9 @@ from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace
 
 # With these a manifest is still what a writer of today said; only who may read, or when it was said, has moved on.
-_SOUND = frozenset({"stale", "not_rotated", "behind", "generation", "prev", "selector", "policy_lower"})
+_SOUND = frozenset(
+    {"stale", "not_rotated", "behind", "group2_stale", "kind", "generation", "prev", "selector", "policy_lower"}
+)
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class Review:
 
     env: Environment
     differences: list[Difference]
-    keys: dict[str, bytes]
+    keys: dict[str, Key] = field(repr=False)
     manifest_only: bool
     misplaced: list[str]
 
@@ -43,7 +45,7 @@ def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
     env = open_environment(ws, scope, history=True)
     base = baseline(ws, env)
     compared = replace(env, manifest=base)
-    differences, keys = [], {}
+    pairs = []
     misplaced = _misplaced(ws, env)
     for path in _candidates(ws, env, base):
         if path in misplaced:
@@ -59,12 +61,14 @@ def review(ws: Workspace, scope: str, keyring: Keyring) -> Review:
                 )
             continue
         sops = sopsfile.read(data, sopsfile.format_of(path), strict=True)
-        difference, key = foreign.with_keys(ws, compared, path, sops, keyring)
-        keys[path] = key
-        listed = base is not None and path in base.files and base.files[path].sha512 == sha512(data).hex()
-        if not listed or difference.new_data_key:
-            differences.append(difference)
+        pairs.append(foreign.pair(ws, compared, path, sops))
         env.files[path] = SecretsFile(path, data, sops, True)
+    differences, keys = [], {}
+    compared_pairs = foreign.with_keys(ws, compared, pairs, keyring)
+    for found, (difference, key) in zip(pairs, compared_pairs, strict=True):
+        keys[found.path] = key
+        if not found.listed or difference.new_data_key:
+            differences.append(difference)
     other = base is not env.manifest or any(f.code in ("generation", "policy_lower", "prev") for f in env.findings)
     other = other or bool(misplaced)
     return Review(env, differences, keys, not differences and (other or env.manifest is None), misplaced)
@@ -145,23 +149,28 @@ def sign(draft: Draft, found: Review) -> list[str]:
         assert file.sops is not None
         assert file.data is not None
         difference = next((d for d in found.differences if d.path == path), None)
-        have = {e.recipient for group in file.sops.metadata.groups for e in group}
-        readers = set(draft.state.readers(env.scope).values())
         entry: FileEntry | None = touched.files.get(path)
         new_key = (difference is not None and difference.new_data_key) or entry is None
-        shape = file.sops.metadata
-        if new_key or have - readers or not shape.flat or shape.threshold is not None:
+        meta = file.sops.metadata
+        wanted = [set(group) for group in brokered.require_groups(draft.state, env.scope)]
+        have = [{e.recipient for e in group} for group in meta.groups]
+        fits = brokered.fits(meta, draft.state.envs[env.scope].kind)
+        if new_key or not fits or any(there - due for there, due in zip(have, wanted, strict=True)):
             made = os.urandom(32)
-            data = sopsfile.rotate(file.sops, key, made, (draft.wrap(env, made),), lastmodified=timestamp(draft.now))
-            draft.secrets(env, path, data, made, made=True)
+            wrapped = draft.wrap(env, made)
+            data = sopsfile.rotate(
+                file.sops, key.data, made, wrapped.groups,
+                threshold=wrapped.threshold, lastmodified=timestamp(draft.now),
+            )  # fmt: skip
+            draft.secrets(env, path, data, made, made=True, share=wrapped.share)
             rekeyed.append(path)
-        elif readers - have:
-            entries = [e for group in file.sops.metadata.groups for e in group]
-            draft.secrets(
-                env, path, sopsfile.replace_groups(file.sops, (draft.wrap(env, key, keep=entries),)), key, made=False
-            )
+        elif have != wanted:
+            payloads = key.shares or (key.data,)
+            wrapped = brokered.rewrap(draft.state, env.scope, meta, payloads)
+            data = sopsfile.replace_groups(file.sops, wrapped.groups, threshold=wrapped.threshold)
+            draft.secrets(env, path, data, key.data, made=False, share=key.share)
         elif difference is not None:
-            draft.secrets(env, path, file.data, key, made=False)
+            draft.secrets(env, path, file.data, key.data, made=False, share=key.share)
         if difference is not None:
             changed[path] = difference.names()
     for name, data in exposure.mark_changed(draft.ws, env.scope, changed).items():

@@ -1,6 +1,12 @@
-"""From a listed file to its data key: the reader's own entry, and the key commitment before anything is used (A1)."""
+"""From files to their data keys: the reader's own entry, the server's half where there is one, and the key
+commitments before anything is used (A1).
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+Of a brokered file share 1 is opened and held against `kc1` before anybody is asked; then the server's half of all
+files at hand is released in one batch, joined, and held against `kc`. Nothing is asked for a file with one group.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from zopp._fast import constant_time_equal
 from zopp.errors import Denied, IntegrityError, Unknown, ZoppError
@@ -8,19 +14,32 @@ from zopp.keys import agefile, find
 from zopp.keys.identity import Identity
 from zopp.policy import decisions, manifest as manifests
 from zopp.policy.findings import Finding
-from zopp.repo import userdirs
+from zopp.policy.manifest import FileEntry
+from zopp.repo import brokered, userdirs
+from zopp.repo.brokered import Key, Releaser, Stanza
 from zopp.repo.environment import Environment, SecretsFile, open_environment, people_name, require_readable
 from zopp.repo.signer import hint, remedy
 from zopp.repo.workspace import Workspace
-from zopp.sopsfile import SopsFile, Tree
+from zopp.sopsfile import Entry, SopsFile, Tree
 
 
 class Keyring:
-    """This user's identities, loaded at first need. `ask` is called with the source of a passphrase-protected key."""
+    """This user's identities, loaded at first need. `ask` is called with the source of a passphrase-protected key.
+    `releaser` asks the policy server of a workspace; None: there is nobody to ask. `tell` hears of what no log shows:
+    that a break-glass key was used."""
 
-    def __init__(self, env: Mapping[str, str], ask: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        ask: Callable[[str], str] | None = None,
+        *,
+        releaser: Releaser | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._env = env
         self._ask = ask
+        self.releaser = releaser
+        self.tell = tell
         self._found: find.Found | None = None
 
     @property
@@ -66,10 +85,10 @@ def open_readable(ws: Workspace, scope: str, keyring: Keyring) -> tuple[Environm
     return env, said
 
 
-def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) -> bytes:
-    """The data key by one of our identities, no commitment checked yet. Denied if policy does not let us read, Unknown
-    if we have no key at all."""
-    entries = {entry.recipient: entry for group in sops.metadata.groups for entry in group}
+def _own_entry(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) -> bytes:
+    """What our own entry of the readers' group holds (a data key, or share 1), nothing checked yet. Denied if policy
+    does not let us read, Unknown if we have no key at all."""
+    entries = {entry.recipient: entry for entry in sops.metadata.groups[0]}
     scope = f"{env.project}/{env.name}"
     for identity in keyring.matching(entries):
         try:
@@ -119,6 +138,13 @@ def unwrap(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring) ->
             missing=denied[principals[0]].missing,
             hint=hint(remedies, scope),
         )
+    left_out = ws.state.left_out(env.scope)
+    if all(name in left_out for name in entitled):
+        raise Denied(
+            f"{scope} is brokered: " + "; ".join(f"{name} {left_out[name]}" for name in entitled),
+            code="recipient.left_out",
+            hint="make keys of both kinds with: zopp principal request",
+        )
     raise Denied(
         f"{' and '.join(entitled)} may read {scope}, but its files are not encrypted to "
         f"{'those keys' if len(entitled) > 1 else 'that key'} yet",
@@ -132,33 +158,236 @@ def check_commitment(ws: Workspace, env: Environment, path: str, data_key: bytes
     assert env.manifest is not None
     expected = manifests.commitment(data_key, ws.state.ws, env.scope, path)
     if not constant_time_equal(expected.encode(), env.manifest.files[path].kc.encode()):
-        raise IntegrityError(
-            "its data key is not the one that was signed for this environment: "
-            "the file may be transplanted from another",
-            code="commitment",
-            place=path,
-            hint="restore the file from git, and ask who changed it: git log -- " + path,
+        raise _transplanted(path, "data key")
+
+
+def _transplanted(path: str, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"its {what} is not the one that was signed for this environment: the file may be transplanted from another",
+        code="commitment",
+        place=path,
+        hint="restore the file from git, and ask who changed it: git log -- " + path,
+    )
+
+
+def _check_share(ws: Workspace, env: Environment, path: str, share: bytes, entry: FileEntry) -> None:
+    """`kc1`: IntegrityError `commitment` if share 1 is not the one a writer signed; nobody is asked for the other."""
+    expected = manifests.share_commitment(share, ws.state.ws, env.scope, path)
+    if entry.kc1 is None or not constant_time_equal(expected.encode(), entry.kc1.encode()):
+        raise _transplanted(path, "share 1")
+
+
+@dataclass(slots=True)
+class _Half:
+    """A file of two groups whose share 1 is open: `entry` is the one whose age file holds share 2."""
+
+    number: int
+    path: str
+    first: bytes
+    entry: Entry
+
+
+def open_keys(
+    ws: Workspace,
+    env: Environment,
+    files: Sequence[tuple[str, SopsFile, bool]],
+    keyring: Keyring,
+    purpose: str,
+) -> list[Key]:
+    """The keys of (path, file, listed) in their order. Of a *listed* file both commitments are checked; of others (an
+    older version, a foreign change) the caller has to judge what it gets. A file's own shape says whether the server is
+    asked; one request carries all files, up to MAX_BATCH.
+
+    IntegrityError, Denied and Unknown as they come, placed at the file: nothing is answered unless all is open."""
+    keys: list[Key | None] = []
+    halves: list[_Half] = []
+    for path, sops, listed in files:
+        entry = env.manifest.files[path] if listed and env.manifest is not None else None
+        meta = sops.metadata
+        flat = brokered.fits(meta, "direct")
+        if not flat and not brokered.fits(meta, "brokered"):
+            raise IntegrityError(
+                "its key groups are neither those of a direct file nor those of a brokered one",
+                code="groups",
+                place=path,
+            )
+        try:
+            own = _own_entry(ws, env, sops, keyring)
+        except ZoppError as exc:
+            exc.place = exc.place or path
+            raise
+        if flat:
+            keys.append(Key(own))
+            continue
+        brokered.check_share(own, 1, path)
+        if entry is not None:
+            _check_share(ws, env, path, own, entry)
+        halves.append(_Half(len(keys), path, own, _second_entry(ws, env, path, meta.groups[1], keyring)))
+        keys.append(None)
+    for half, second in zip(halves, _second_shares(ws, env, halves, keyring, purpose), strict=True):
+        keys[half.number] = brokered.join(half.first, second)
+    opened = []
+    for (path, _, listed), key in zip(files, keys, strict=True):
+        assert key is not None
+        if listed:
+            check_commitment(ws, env, path, key.data)
+        opened.append(key)
+    return opened
+
+
+def _second_entry(ws: Workspace, env: Environment, path: str, group: Sequence[Entry], keyring: Keyring) -> Entry:
+    """The entry of group 2 to be opened: break-glass if we hold that key, else the one for the server key of this very
+    environment. A stanza for any other key is never sent (R7)."""
+    mine = keyring.recipients()
+    for entry in group:
+        if entry.recipient in mine and ws.state.recipient_owner(entry.recipient) == "break-glass:":
+            return entry
+    current = ws.state.envs[env.scope].server_key
+    for entry in sorted(group, key=lambda entry: entry.recipient != current):
+        if brokered.is_server_key(ws.state, env.scope, entry.recipient):
+            return entry
+    raise IntegrityError(
+        f"no entry of its second group is for a server key of {people_name(env.scope)}",
+        code="group2",
+        place=path,
+        hint="restore the file from git, and ask who changed it: git log -- " + path,
+    )
+
+
+def _second_shares(
+    ws: Workspace, env: Environment, halves: Sequence[_Half], keyring: Keyring, purpose: str
+) -> list[bytes]:
+    """Share 2 of each, by our own break-glass key or by a release; each stanza is asked for once."""
+    wanted: dict[tuple[bytes, bytes], Stanza] = {}
+    broken: dict[int, bytes] = {}
+    asked: dict[int, tuple[bytes, bytes]] = {}
+    for number, half in enumerate(halves):
+        if not brokered.is_server_key(ws.state, env.scope, half.entry.recipient):
+            broken[number] = _break_glass(half, keyring)
+            continue
+        stanza = brokered.stanza(half.path, half.entry)
+        asked[number] = (stanza.share, stanza.body)
+        wanted.setdefault(asked[number], stanza)
+    if broken:
+        keyring.tell(
+            f"{people_name(env.scope)} was opened with the break-glass key: no log shows it, so note it down yourself"
         )
+    released = _release(ws, env, list(wanted.values()), keyring, purpose) if wanted else {}
+    return [
+        broken[number] if number in broken else brokered.second_share(half.path, half.entry, released[asked[number]])
+        for number, half in enumerate(halves)
+    ]
 
 
-def data_key(ws: Workspace, env: Environment, file: SecretsFile, keyring: Keyring) -> bytes:
-    """The data key of a listed file, commitment checked."""
-    if file.sops is None or not file.listed:
+def _break_glass(half: _Half, keyring: Keyring) -> bytes:
+    for identity in keyring.matching([half.entry.recipient]):
+        try:
+            return brokered.check_share(agefile.unwrap(half.entry.enc, [identity]), 2, half.path)
+        except Unknown:
+            raise IntegrityError(
+                "the break-glass entry does not open with its key", code="entry.forged", place=half.path
+            ) from None
+    raise Unknown("the break-glass key is locked", code="locked", place=half.path)
+
+
+def _release(
+    ws: Workspace, env: Environment, stanzas: Sequence[Stanza], keyring: Keyring, purpose: str
+) -> dict[tuple[bytes, bytes], bytes]:
+    shown = people_name(env.scope)
+    if keyring.releaser is None:
+        raise Unknown(
+            f"{shown} is brokered: the policy server has to release its half of each key, and none can be asked here",
+            code="release.none",
+            place=stanzas[0].path,
+        )
+    found: dict[tuple[bytes, bytes], bytes] = {}
+    for at in range(0, len(stanzas), brokered.MAX_BATCH):
+        batch = stanzas[at : at + brokered.MAX_BATCH]
+        keys = keyring.releaser(ws, env.scope, purpose, batch)
+        if len(keys) != len(batch):
+            raise IntegrityError(f"the release of {shown} does not answer what was asked", code="answer")
+        found.update({(stanza.share, stanza.body): key for stanza, key in zip(batch, keys, strict=True)})
+    return found
+
+
+def data_keys(
+    ws: Workspace,
+    env: Environment,
+    files: Sequence[SecretsFile],
+    keyring: Keyring,
+    purpose: str,
+    known: dict[str, bytes] | None = None,
+) -> list[Key]:
+    """The keys of listed files, commitments checked. `known` holds data keys by path that this command has seen: they
+    are tried first, and what is opened is added."""
+    keys: dict[str, Key] = {}
+    todo: list[tuple[str, SopsFile, bool]] = []
+    for file in files:
+        if file.sops is None or not file.listed:
+            raise IntegrityError("is not the file that the manifest lists", code="file.changed", place=file.path)
+        seen = (known or {}).get(file.path)
+        if seen is not None:
+            try:
+                check_commitment(ws, env, file.path, seen)
+                keys[file.path] = Key(seen)
+                continue
+            except IntegrityError:
+                pass  # another data key since
+        todo.append((file.path, file.sops, True))
+    for (path, _, _), key in zip(todo, open_keys(ws, env, todo, keyring, purpose), strict=True):
+        keys[path] = key
+        if known is not None:
+            known[path] = key.data
+    return [keys[file.path] for file in files]
+
+
+def data_key(
+    ws: Workspace,
+    env: Environment,
+    file: SecretsFile,
+    keyring: Keyring,
+    purpose: str = "read",
+    known: dict[str, bytes] | None = None,
+) -> bytes:
+    """The data key of a listed file, commitments checked."""
+    return data_keys(ws, env, [file], keyring, purpose, known)[0].data
+
+
+def first_share(ws: Workspace, env: Environment, file: SecretsFile, keyring: Keyring) -> bytes:
+    """What the readers' group of a listed file holds, its commitment checked and nobody asked: the data key of a
+    direct file, share 1 of a brokered one. For who adds a reader."""
+    if file.sops is None or not file.listed or env.manifest is None:
         raise IntegrityError("is not the file that the manifest lists", code="file.changed", place=file.path)
+    if brokered.fits(file.sops.metadata, "direct"):
+        return data_key(ws, env, file, keyring)
     try:
-        key = unwrap(ws, env, file.sops, keyring)
+        own = _own_entry(ws, env, file.sops, keyring)
     except ZoppError as exc:
         exc.place = exc.place or file.path
         raise
-    check_commitment(ws, env, file.path, key)
-    return key
+    _check_share(ws, env, file.path, brokered.check_share(own, 1, file.path), env.manifest.files[file.path])
+    return own
 
 
 def decrypt(ws: Workspace, env: Environment, file: SecretsFile, keyring: Keyring) -> Tree:
-    """The plaintext tree of a listed file: commitment, every GCM tag and the MAC checked."""
-    assert file.sops is not None
-    try:
-        return file.sops.decrypt(data_key(ws, env, file, keyring))
-    except ZoppError as exc:
-        exc.place = exc.place or file.path
-        raise
+    """The plaintext tree of a listed file: commitments, every GCM tag and the MAC checked."""
+    return decrypt_all(ws, env, [file], keyring)[0]
+
+
+def decrypt_all(
+    ws: Workspace,
+    env: Environment,
+    files: Sequence[SecretsFile],
+    keyring: Keyring,
+    known: dict[str, bytes] | None = None,
+) -> list[Tree]:
+    """The plaintext trees of listed files, checked as `decrypt` does; of a brokered environment one release for all."""
+    trees = []
+    for file, key in zip(files, data_keys(ws, env, files, keyring, "read", known), strict=True):
+        assert file.sops is not None
+        try:
+            trees.append(file.sops.decrypt(key.data))
+        except ZoppError as exc:
+            exc.place = exc.place or file.path
+            raise
+    return trees

@@ -10,7 +10,7 @@ from zopp.repo import exposure
 from zopp.repo.draft import Draft, timestamp
 from zopp.repo.environment import Environment, require_changeable, require_readable
 from zopp.repo.signer import require
-from zopp.repo.unlock import Keyring, data_key, decrypt
+from zopp.repo.unlock import Keyring, data_keys, decrypt_all
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import Drop, Put, Tree
 
@@ -53,10 +53,11 @@ class Opened:
     leaves: list[Path]
 
 
-def open_all(ws: Workspace, env: Environment, keyring: Keyring) -> list[Opened]:
-    """Every file of a readable environment, decrypted; a key that stands in two files is an error."""
+def open_all(ws: Workspace, env: Environment, keyring: Keyring, known: dict[str, bytes] | None = None) -> list[Opened]:
+    """Every file of a readable environment, decrypted; a key that stands in two files is an error. `known` as in
+    `unlock.data_keys`."""
     require_readable(env)
-    opened = []
+    found = []
     seen: dict[Path, str] = {}
     for path, file in env.files.items():
         assert file.sops is not None
@@ -68,8 +69,9 @@ def open_all(ws: Workspace, env: Environment, keyring: Keyring) -> list[Opened]:
                     code="key.twice",
                     place=path,
                 )
-        opened.append(Opened(path, decrypt(ws, env, file, keyring), leaves))
-    return opened
+        found.append((path, leaves))
+    trees = decrypt_all(ws, env, list(env.files.values()), keyring, known)
+    return [Opened(path, tree, leaves) for (path, leaves), tree in zip(found, trees, strict=True)]
 
 
 def locate(env: Environment, path: Path) -> tuple[str, Path] | None:
@@ -158,9 +160,12 @@ def apply(
             change.path = place[1]
             by_file.setdefault(place[0], []).append(change)
     edited = Edited({})
+    present = [path for path in by_file if path in env.files]
+    opened = data_keys(ws, env, [env.files[path] for path in present], keyring, "edit", draft.keys)
+    keys = {path: key.data for path, key in zip(present, opened, strict=True)}
     for path, todo in by_file.items():
         if path in env.files:
-            _edit_existing(draft, env, keyring, path, todo, allow_clear=allow_clear, edited=edited)
+            _edit_existing(draft, env, keys[path], path, todo, allow_clear=allow_clear, edited=edited)
         else:
             _create(draft, env, path, todo, allow_clear=allow_clear, edited=edited)
     for name, data in exposure.mark_changed(ws, env.scope, edited.changed).items():
@@ -171,7 +176,7 @@ def apply(
 def _edit_existing(
     draft: Draft,
     env: Environment,
-    keyring: Keyring,
+    key: bytes,
     path: str,
     todo: list[Change],
     *,
@@ -181,7 +186,6 @@ def _edit_existing(
     listed = env.files[path]
     assert listed.sops is not None
     assert listed.data is not None
-    key = data_key(draft.ws, env, listed, keyring)
     try:
         before = listed.sops.decrypt(key)
         data = sopsfile.edit(listed.sops, key, todo, lastmodified=timestamp(draft.now), allow_clear=allow_clear)
@@ -214,16 +218,18 @@ def _create(
         )
     key = os.urandom(32)
     tree = _new_tree(path, [change for change in todo if isinstance(change, Put)], allow_clear=allow_clear)
+    wrapped = draft.wrap(env, key)
     data = sopsfile.encrypt(
         tree,
         fmt,
         key,
-        (draft.wrap(env, key),),
+        wrapped.groups,
+        threshold=wrapped.threshold,
         lastmodified=timestamp(draft.now),
         allow_clear=allow_clear,
     )
     edited.changed[path] = [exposure.dotted(change.path) for change in todo]
-    draft.secrets(env, path, data, key, made=True)
+    draft.secrets(env, path, data, key, made=True, share=wrapped.share)
 
 
 def _new_tree(place: str, puts: list[Put], *, allow_clear: bool) -> Tree:

@@ -14,7 +14,7 @@ from zopp._fast import sha512
 from zopp.errors import FormatError, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
-from zopp.repo import attributes, blocks, files, foreign, git, layout, memory, settings as settings_module
+from zopp.repo import attributes, blocks, brokered, files, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
 from zopp.repo.workspace import Workspace, find_anchor, in_ci
 
@@ -267,7 +267,7 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
 
 
 def _blocks(report: Report, ws: Workspace) -> None:
-    listed: dict[str, list[str]] = {}
+    listed: dict[str, brokered.Groups] = {}
     for scope in ws.state.envs:
         data = ws.read(layout.manifest_path(scope))
         try:
@@ -275,7 +275,7 @@ def _blocks(report: Report, ws: Workspace) -> None:
         except ZoppError:
             continue
         for path in paths:
-            listed[path] = [recipient for _, recipient in sorted(ws.state.readers(scope).items())]
+            listed[path] = brokered.groups(ws.state, scope)
     config = ws.read(blocks.SOPS_CONFIG)
     fault = blocks.sops_config_fault(None if config is None else config.decode("utf-8", "surrogateescape"), listed)
     if fault:

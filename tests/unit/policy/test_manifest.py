@@ -388,8 +388,10 @@ def test_rule_7_kind(w: World) -> None:
 
 def test_rule_8_group_2(w: World) -> None:
     s = w.state
+    one = facts(s, "web/prod")
+    found = judge(s, one | {"groups": [one["groups"][0], [recipient("srv")]]})
+    assert codes(found) == {"group2_stale"} and found[0].severity == "error" and found[0].reads_warn
     for second in (
-        [recipient("srv")],
         [recipient("bg")],
         [recipient("srv"), recipient("bg"), recipient("eve")],
         [recipient("srv"), recipient("eve")],

@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from zopp.repo import blocks
 
-FILES = {"secrets/dev.yaml": ["age1a", "age1b"], "secrets/prod+1.yaml": ["age1a"]}
+FILES = {"secrets/dev.yaml": [["age1a", "age1b"]], "secrets/prod+1.yaml": [["age1a"]]}
 
 
 def rules(text: str) -> list[dict[str, str]]:
@@ -33,7 +33,7 @@ def test_the_users_rules_stay_behind_ours() -> None:
 
 def test_an_update_replaces_the_block_and_nothing_else() -> None:
     text = blocks.update_sops_config("creation_rules:\n- path_regex: x\n  age: age1q\n", FILES)
-    other = blocks.update_sops_config(text, {"secrets/dev.yaml": ["age1c"]})
+    other = blocks.update_sops_config(text, {"secrets/dev.yaml": [["age1c"]]})
     assert [rule["age"] for rule in rules(other)] == ["age1c", "age1q"]
     assert blocks.update_sops_config(other, FILES) == text
 
@@ -51,10 +51,10 @@ def test_a14_an_edited_moved_or_missing_block_is_a_fault() -> None:
 
 @given(
     st.dictionaries(
-        st.text("abc/._-+()[]{}^$|\\?*", min_size=1, max_size=12), st.just(["age1a"]), min_size=1, max_size=4
+        st.text("abc/._-+()[]{}^$|\\?*", min_size=1, max_size=12), st.just([["age1a"]]), min_size=1, max_size=4
     )
 )
-def test_a_pattern_matches_its_path_only(files: dict[str, list[str]]) -> None:
+def test_a_pattern_matches_its_path_only(files: dict[str, list[list[str]]]) -> None:
     import re
 
     for rule, path in zip(rules(blocks.update_sops_config(None, files)) or [], sorted(files), strict=True):

@@ -1,14 +1,16 @@
 -- Schema policy: `statement` is the truth. Everything below it is a projection that can be rebuilt, and decides nothing:
 -- each server decides from its own fold of verified lines. Ids are the names, and no row is ever reused. Nothing
--- cascades: what is removed is a tombstone.
+-- cascades. What policy keeps for ever (users, principals, archived environments) keeps its row here.
 CREATE SCHEMA policy;
 
+-- note is the checkpoint under which a server.set was accepted: after a change of the log key nobody can sign it again.
 CREATE TABLE policy.statement (
   ws        text NOT NULL,
   seq       bigint NOT NULL CHECK (seq >= 0),
   hash      bytea NOT NULL CHECK (octet_length(hash) = 32),
   line      bytea NOT NULL,
   entry_seq bigint NOT NULL,
+  note      text,
   PRIMARY KEY (ws, seq),
   UNIQUE (ws, hash)
 );
@@ -21,9 +23,9 @@ CREATE TABLE policy.workspace (
 );
 
 CREATE TABLE policy.project (
-  ws           text NOT NULL REFERENCES policy.workspace,
-  id           text NOT NULL,
-  archived_seq bigint,
+  ws       text NOT NULL REFERENCES policy.workspace,
+  id       text NOT NULL,
+  archived boolean NOT NULL,
   PRIMARY KEY (ws, id)
 );
 
@@ -33,17 +35,17 @@ CREATE TABLE policy.environment (
   id            text NOT NULL,
   kind          text NOT NULL CHECK (kind IN ('direct', 'brokered')),
   protected     boolean NOT NULL,
-  read_lost_seq bigint,
-  archived_seq  bigint,
+  read_lost_seq bigint NOT NULL,
+  archived      boolean NOT NULL,
   PRIMARY KEY (ws, project, id),
   FOREIGN KEY (ws, project) REFERENCES policy.project
 );
 
 CREATE TABLE policy.users (
-  ws           text NOT NULL REFERENCES policy.workspace,
-  id           text NOT NULL,
-  email_tag    bytea,
-  disabled_seq bigint,
+  ws        text NOT NULL REFERENCES policy.workspace,
+  id        text NOT NULL,
+  email_tag bytea,
+  enabled   boolean NOT NULL,
   PRIMARY KEY (ws, id)
 );
 
@@ -55,7 +57,7 @@ CREATE TABLE policy.principal (
   ed25519   bytea CHECK (octet_length(ed25519) = 32),
   recipient text NOT NULL,
   cap       smallint CHECK (cap BETWEEN 0 AND 3),
-  status    text NOT NULL CHECK (status IN ('enabled', 'disabled')),
+  enabled   boolean NOT NULL,
   PRIMARY KEY (ws, id),
   UNIQUE (ws, ed25519),
   UNIQUE (ws, recipient),
@@ -65,9 +67,8 @@ CREATE TABLE policy.principal (
 );
 
 CREATE TABLE policy.grp (
-  ws          text NOT NULL REFERENCES policy.workspace,
-  id          text NOT NULL,
-  deleted_seq bigint,
+  ws text NOT NULL REFERENCES policy.workspace,
+  id text NOT NULL,
   PRIMARY KEY (ws, id)
 );
 
@@ -102,7 +103,7 @@ CREATE TABLE policy.oidc_rule (
   service  text NOT NULL,
   issuer   text NOT NULL,
   audience text NOT NULL,
-  claims   jsonb NOT NULL CHECK (jsonb_typeof(claims) = 'object' AND claims <> '{}'),
+  claims   text NOT NULL,
   max_ttl  integer NOT NULL CHECK (max_ttl BETWEEN 1 AND 900),
   PRIMARY KEY (ws, id)
 );
@@ -113,10 +114,10 @@ CREATE TABLE policy.invite (
   pubkey     bytea NOT NULL CHECK (octet_length(pubkey) = 32),
   email_tag  bytea,
   scope      text NOT NULL,
-  role       smallint NOT NULL CHECK (role BETWEEN 1 AND 3),
+  role       smallint NOT NULL CHECK (role BETWEEN 0 AND 3),
   created_by text NOT NULL,
   not_after  bigint NOT NULL,
-  used_seq   bigint,
+  status     text NOT NULL CHECK (status IN ('open', 'used', 'revoked', 'dead')),
   PRIMARY KEY (ws, id),
   UNIQUE (ws, pubkey)
 );

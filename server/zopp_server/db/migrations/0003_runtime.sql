@@ -37,16 +37,39 @@ CREATE TABLE rt.client_addr (
   PRIMARY KEY (log_id, seq)
 );
 
+-- The key under which an entry shows whom an address belongs to; dropping it and the rows above erases the address.
+CREATE TABLE rt.addr_key (
+  ws    text NOT NULL,
+  actor text NOT NULL,
+  key   bytea NOT NULL CHECK (octet_length(key) = 32),
+  PRIMARY KEY (ws, actor)
+);
+
+-- The one-time codes that let upload a genesis: of the code, only its hash is here.
+CREATE TABLE rt.bootstrap (
+  code_sha256 bytea PRIMARY KEY CHECK (octet_length(code_sha256) = 32),
+  expires     timestamptz NOT NULL
+);
+
+-- A code is used by inserting it here, which works once.
+CREATE TABLE rt.bootstrap_use (
+  code_sha256 bytea PRIMARY KEY REFERENCES rt.bootstrap,
+  ws          text NOT NULL
+);
+
 -- Short-lived and attested by the server.
 CREATE TABLE rt.ci_principal (
   ws           text NOT NULL,
   id           text NOT NULL,
   service      text NOT NULL,
   rule         text NOT NULL,
+  since        bigint NOT NULL,
+  keyid        text NOT NULL,
   ed25519      bytea NOT NULL CHECK (octet_length(ed25519) = 32),
   not_after    timestamptz NOT NULL,
   token_sha256 bytea NOT NULL CHECK (octet_length(token_sha256) = 32),
-  PRIMARY KEY (ws, id)
+  PRIMARY KEY (ws, id),
+  UNIQUE (ws, keyid)
 );
 
 -- A hint to clients.
@@ -65,4 +88,6 @@ GRANT SELECT, INSERT ON rt.replay TO zopp_app;
 GRANT TRUNCATE ON rt.replay_0, rt.replay_1, rt.replay_2, rt.replay_3, rt.replay_4, rt.replay_5, rt.replay_6, rt.replay_7
   TO zopp_app;
 GRANT SELECT, INSERT, DELETE ON rt.idempotency, rt.client_addr, rt.ci_principal TO zopp_app;
+GRANT SELECT, INSERT, DELETE ON rt.addr_key TO zopp_app;
 GRANT SELECT, INSERT, UPDATE ON rt.manifest_head TO zopp_app;
+GRANT SELECT, INSERT ON rt.bootstrap, rt.bootstrap_use TO zopp_app;

@@ -1,0 +1,96 @@
+"""Serving: uvicorn around the application, TLS by its own options, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import resource
+import ssl
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from zopp_server import app as application, observability, plugged, startup
+from zopp_server.config import Settings
+from zopp_server.limits import Settings as Limits
+from zopp_server.service import Service
+
+GRACE_SECONDS = 20
+
+
+class _Server(uvicorn.Server):
+    """Says it is not ready before it stops accepting, for as long as a load balancer needs to notice."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, drain: float) -> None:
+        super().__init__(config)
+        self._service = service
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On the first signal drain, on the second stop at once."""
+        if self._service.draining or not self._drain:
+            super().handle_exit(sig, frame)
+            return
+        self._service.draining = True
+        asyncio.get_running_loop().call_later(self._drain, super().handle_exit, sig, frame)
+
+
+def harden() -> None:
+    """No core dumps and no tracing by others of the same user, as far as this system has it (§6)."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+def config(settings: Settings, app: Any) -> uvicorn.Config:
+    """uvicorn's configuration. TLS 1.3 where it is on; a client CA makes it ask for certificates (an outer gate only:
+    identity is the signature)."""
+    tls: dict[str, Any] = {}
+    if settings.tls_cert is not None:
+        tls = {"ssl_certfile": str(settings.tls_cert), "ssl_keyfile": str(settings.tls_key or settings.tls_cert)}
+        if settings.tls_client_ca is not None:
+            tls |= {"ssl_ca_certs": str(settings.tls_client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    host, port = settings.listen
+    made = uvicorn.Config(
+        app, host=host, port=port, loop="uvloop", http="httptools", lifespan="off", access_log=False, log_config=None,
+        server_header=False, date_header=True, proxy_headers=False, limit_concurrency=settings.concurrency,
+        timeout_keep_alive=30, timeout_graceful_shutdown=GRACE_SECONDS, backlog=2048, **tls,
+    )  # fmt: skip
+    made.load()
+    if made.ssl is not None:
+        made.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+    return made
+
+
+async def run(
+    settings: Settings,
+    *,
+    ready: Callable[[Service], None] = lambda service: None,
+    limits: Limits | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. `ready` is called when requests are about to be taken."""
+    harden()
+    observability.configure(level=settings.log_level)
+    asyncio.get_running_loop().set_exception_handler(observability.loop_handler)
+    parts = plugged.parts(settings, limits)
+    async with startup.opened(settings, gate=parts.gate, observer=parts.observer) as service, parts.running(service):
+        made = application.build(service, failed=parts.failed, health=lambda: startup.reasons(service))
+        server = _Server(config(settings, observability.Observed(made, parts.metrics)), service, settings.drain)
+        ready(service)
+        await server.serve()
+
+
+def main(
+    settings: Settings, ready: Callable[[Service], None] = lambda service: None, limits: Limits | None = None
+) -> None:
+    """`run` on uvloop; an interrupt is an orderly end."""
+    import uvloop
+
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(run(settings, ready=ready, limits=limits))

@@ -1,0 +1,316 @@
+"""From settings to a service that may be served: the self-check of policy-server.md §5.7, and what follows from it.
+
+Everything that is found is reported at once, and nothing is served then. `check` is the same without serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from zopp.errors import IntegrityError, Unknown, ZoppError
+from zopp.keys.signing import SigningKey
+from zopp.policy import canonical
+from zopp.tlog import checkpoint, entry
+from zopp.tlog.note import Verifier, parse as parse_note
+from zopp_server import custody, projection
+from zopp_server.batcher import SYSTEM, Batcher, Context, Decided, Job, Observer, system_origin
+from zopp_server.config import Settings
+from zopp_server.db import check as db_check
+from zopp_server.entries import draft
+from zopp_server.gate import Gate, Open
+from zopp_server.highwater import HighWater
+from zopp_server.limits import Summary
+from zopp_server.service import Service
+from zopp_server.workspaces import Workspace, Workspaces
+
+MAX_CLOCK = 5.0
+"""Seconds between this machine's clock and the database's."""
+
+CONNECT_SECONDS = 10.0
+PROBE_SECONDS = 5.0
+POOL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The three secrets that are not TLS's."""
+
+    kek: custody.Kek
+    log_key: SigningKey
+    next_log_key: bytes | None
+
+
+def load_keys(settings: Settings) -> Keys:
+    """From their files. ZoppError names the file."""
+    following = None if settings.next_log_key is None else custody.load_log_key(settings.next_log_key).public
+    return Keys(custody.load_kek(settings.kek), custody.load_log_key(settings.log_key), following)
+
+
+def highwater_path(data: Path) -> Path:
+    """Where a data folder has the high-water file."""
+    return data / "highwater"
+
+
+async def connect(url: str) -> asyncpg.Connection:
+    """A connection of the running server. Unknown (`database`) if there is none; the URL's password is in no text."""
+    try:
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings={"application_name": "zopp"})
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
+        raise Unknown(f"the database cannot be reached ({reason})", code="database") from None
+
+
+async def findings(
+    connection: asyncpg.Connection, workspaces: Workspaces, keys: Keys, marks: HighWater | None
+) -> list[str]:
+    """Everything that is wrong with what the database holds, a line each. Loads all workspaces."""
+    found = await db_check.findings(connection)
+    if found:
+        return found  # the rest reads through what was just found wrong
+    drift = time.time() - float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
+    if abs(drift) > MAX_CLOCK:
+        found.append(f"clock: {abs(drift):.0f} s from the database's")
+    names = [row["id"] for row in await connection.fetch("SELECT id FROM policy.workspace ORDER BY id")]
+    for name in names:
+        try:
+            workspace = await workspaces.get(connection, name)
+            assert workspace is not None
+            found += await _workspace(connection, workspace, workspaces, keys)
+        except ZoppError as exc:
+            found.append(f"workspace {name}: {exc.message}")
+    if marks is not None:
+        found += await _marks(connection, workspaces, marks)
+    return found
+
+
+async def _workspace(
+    connection: asyncpg.Connection, workspace: Workspace, workspaces: Workspaces, keys: Keys
+) -> list[str]:
+    state, name = workspace.state, workspace.name
+    found = [f"workspace {name}: {line}" for line in await projection.differences(connection, state)]
+    server = state.server
+    log_keys = [keys.log_key.public] + ([keys.next_log_key] if keys.next_log_key else [])
+    if server is None or server.origin != workspaces.server or server.log_key not in log_keys:
+        found.append(f"workspace {name}: origin and log key are not those of its last server.set")
+    rows = await connection.fetch(
+        "SELECT s.seq, s.line, e.body FROM policy.statement s LEFT JOIN audit.entry e"
+        " ON e.log_id = $2 AND e.seq = s.entry_seq WHERE s.ws = $1 ORDER BY s.seq",
+        *(name, workspace.log),
+    )
+    for row in rows:
+        body = row["body"]
+        recorded = None if body is None else entry.parse(body)
+        if recorded is None or recorded.outcome != "allow" or recorded.line != row["line"]:
+            found.append(f"workspace {name}: statement {row['seq']} is not that of its audit entry")
+            break
+    await workspaces.dek(connection, name, workspace.log)
+    for env in state.all_envs.values():
+        if env.server_key is None:
+            continue
+        held = [key for key in workspace.keys.get(env.name, ()) if key.recipient == env.server_key]
+        if not held or held[0].private is None:
+            found.append(f"workspace {name}: the server key of {env.name} in the policy is not held here")
+    return found
+
+
+async def _marks(connection: asyncpg.Connection, workspaces: Workspaces, marks: HighWater) -> list[str]:
+    found = []
+    heads = {row["log_id"]: row for row in await connection.fetch("SELECT log_id, size, root, frontier FROM audit.log")}
+    for log, mark in marks.marks.items():
+        head = heads.get(log)
+        if head is None or head["size"] < mark.size:
+            found.append(f"log {log}: the database is behind the high-water file (recovery)")
+            continue
+        tree = await workspaces.tree(connection, log, head["size"], head["frontier"])
+        if await tree.root_at(connection, mark.size) != mark.root:
+            found.append(f"log {log}: the database differs from the high-water file (recovery)")
+        if log != SYSTEM:
+            name = await connection.fetchval("SELECT id FROM policy.workspace WHERE encode(genesis, 'hex') = $1", log)
+            workspace = None if name is None else workspaces.known(name)
+            if (
+                workspace is None
+                or workspace.state.seq < mark.policy_seq
+                or workspace.state.hash_at(mark.policy_seq) != mark.policy_head
+            ):
+                found.append(f"log {log}: the policy is older than the high-water file (recovery)")
+    return found
+
+
+async def open_highwater(connection: asyncpg.Connection, data: Path) -> HighWater:
+    """The high-water file; made where the database is still empty, since nothing can have been rolled back then."""
+    path = highwater_path(data)
+    if not path.exists() and not await connection.fetchval("SELECT EXISTS (SELECT FROM audit.log)"):
+        return HighWater(path, new=True)
+    return HighWater(path)
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    *,
+    gate: Gate | None = None,
+    observer: Observer | None = None,
+    now: Callable[[], float] = time.time,
+) -> AsyncIterator[Service]:
+    """A service that passed the self-check, its batcher at work; stopped at the end. IntegrityError
+    (`server.check`) with every finding otherwise."""
+    keys = load_keys(settings)
+    workspaces = Workspaces(settings.origin, keys.kek)
+    connection = await connect(settings.database)
+    try:
+        found = await db_check.findings(connection)
+        marks = None if found else await open_highwater(connection, settings.data)
+        try:
+            found = found or await findings(connection, workspaces, keys, marks)
+            if found:
+                raise refused(found)
+        except BaseException:
+            if marks is not None:
+                marks.close()
+            raise
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS)
+    assert marks is not None
+    batcher = Batcher(workspaces, keys.log_key, marks, lambda: connect(settings.database), observer=observer, now=now)
+    try:
+        pool = await asyncpg.create_pool(
+            settings.database, min_size=1, max_size=POOL, timeout=CONNECT_SECONDS,
+            server_settings={"application_name": "zopp"},
+        )  # fmt: skip
+        try:
+            batcher.start()
+            service = Service(
+                settings.origin, keys.log_key, workspaces, batcher, pool, gate or Open(), now, keys.next_log_key
+            )
+            await _announce(service)
+            tick = asyncio.create_task(_tick(service), name="tick")
+            try:
+                yield service
+            finally:
+                tick.cancel()
+                await batcher.stop()
+        finally:
+            # A frozen database must not keep the process.
+            try:
+                await asyncio.wait_for(pool.close(), CONNECT_SECONDS)
+            except TimeoutError:
+                pool.terminate()
+    finally:
+        marks.close()
+
+
+def refused(found: list[str]) -> IntegrityError:
+    """The error that says why nothing is served."""
+    return IntegrityError(
+        "the self-check refuses to serve:\n  " + "\n  ".join(found),
+        code="server.check",
+        hint="see docs/reference/server.md, section Self-check",
+        findings=found,
+    )
+
+
+async def _announce(service: Service) -> None:
+    """The system log says that a server started; a workspace's log whose newest head is signed by a former log key gets
+    one under the present key."""
+    await service.batcher.do(Job(None, _operator("start", "serving " + service.origin)))
+    async with service.reading() as connection:
+        rows = await connection.fetch(
+            "SELECT w.id, l.checkpoint FROM policy.workspace w JOIN audit.log l ON l.log_id = encode(w.genesis, 'hex')"
+        )
+    for row in rows:
+        note = parse_note(row["checkpoint"].encode())
+        try:
+            checkpoint.verify(note, Verifier(note.text.partition("\n")[0], service.log_key.public))
+        except IntegrityError:
+            await service.batcher.do(Job(row["id"], _rotated))
+
+
+def _operator(event: str, detail: str) -> Callable[[Workspace | None, Context], Decided]:
+    def decide(workspace: Workspace | None, context: Context) -> Decided:
+        made = draft("operator", {"detail": detail, "event": event}, ts=context.now, id=_id(), outcome="fact")
+        return Decided([made])
+
+    return decide
+
+
+def _rotated(workspace: Workspace | None, context: Context) -> Decided:
+    assert workspace is not None
+    made = draft(
+        "key", {"event": "log_rotate", "generation": None, "recipient": None}, ts=context.now, id=_id(),
+        outcome="fact", policy_seq=workspace.state.seq,
+    )  # fmt: skip
+    return Decided([made])
+
+
+def _id() -> bytes:
+    import os
+
+    return os.urandom(16)
+
+
+async def _tick(service: Service) -> None:
+    """Every minute: what was counted becomes summary entries, and what is stale is dropped."""
+    while True:
+        await asyncio.sleep(60)
+        try:
+            await summarise(service)
+            await sweep(service)
+        except (ZoppError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            continue  # the database is away; readiness says so, and what was counted comes with the next minute
+
+
+async def summarise(service: Service) -> None:
+    """Record what was counted. What cannot be recorded now is counted again."""
+    found = service.gate.summaries()
+    try:
+        while found:
+            await service.batcher.do(Job(None if found[0].log == SYSTEM else found[0].log, _summary(found[0])))
+            found.pop(0)
+    finally:
+        service.gate.restore(found)
+
+
+def _summary(each: Summary) -> Callable[[Workspace | None, Context], Decided]:
+    def decide(workspace: Workspace | None, context: Context) -> Decided:
+        made = draft(
+            "summary", {"count": each.count, "since": each.since, "what": each.what}, ts=context.now, id=_id(),
+            outcome="fact", actor=each.actor, policy_seq=None if workspace is None else workspace.state.seq,
+        )  # fmt: skip
+        return Decided([made])
+
+    return decide
+
+
+async def sweep(service: Service) -> None:
+    """Drop nonces that no clock accepts any more, and idempotency keys and CI jobs that are over. A bucket holds 300
+    seconds of signed time and comes round after 2,400; those in use now, just before and just after are left."""
+    async with service.reading() as connection:
+        current = int(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::bigint / 300"))
+        for bucket in range(8):
+            if (bucket - current) % 8 in (3, 4, 5):
+                await connection.execute(f"TRUNCATE rt.replay_{bucket}")
+        await connection.execute("DELETE FROM rt.idempotency WHERE expires < now()")
+        await connection.execute("DELETE FROM rt.ci_principal WHERE not_after < now() - interval '1 hour'")
+
+
+def reasons(service: Service) -> list[str]:
+    """Why this server is not ready; none if it is."""
+    found = []
+    if service.draining:
+        found.append("draining")
+    if service.batcher.recovery is not None:
+        found.append("recovery")
+    if service.batcher.failing_since is not None:
+        found.append("the audit log could not be written")
+    return found
+
+
+__all__ = ["Any", "Keys", "canonical", "connect", "findings", "opened", "reasons", "refused", "system_origin"]

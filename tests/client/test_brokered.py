@@ -1,0 +1,61 @@
+"""Brokered environments through the command line, against a stand-in for the server."""
+
+from tests.client.brokers import data_key, shares_of, sops_of
+from tests.client.conftest import Brokered
+from tests.support import refused
+
+
+def test_everyday_commands_work(world: Brokered) -> None:
+    alice, bob = world.team.alice, world.team.bob
+    assert alice.get("BASE", "prod") == "base-prod"
+    bob.set("NEW", "1", "prod")
+    assert bob.get("NEW", "prod") == "1"
+    bob.ok("verify")
+    assert bob.ok("export", "-e", "prod").out.count("\n") == 2
+    done = bob.ok("run", "-e", "prod", "--", "true")
+    assert done.exec is not None and done.exec[2]["NEW"] == "1"
+    bob.ok("unset", "NEW", "-e", "prod")
+    bob.ok("import", "-", "-e", "prod", stdin="K=v\n")
+    bob.ok("rekey", "--all", "api/prod")
+    bob.ok("verify")
+    assert bob.get("K", "prod") == "v"
+    assert world.server.releases() > 0
+    assert {who for who, _ in world.server.requests} == {"alice-laptop", "bob-laptop"}
+
+
+def test_a_direct_environment_is_never_asked_for(world: Brokered) -> None:
+    bob = world.team.bob
+    world.team.grant("bob", "write", "api/dev")
+    before = world.server.releases()
+    bob.set("NEW", "1", "dev")
+    assert bob.get("NEW", "dev") == "1"
+    bob.ok("rekey", "--all", "api/dev")
+    assert world.server.releases() == before
+
+
+def test_shape(world: Brokered) -> None:
+    alice = world.team.alice
+    meta = sops_of(alice).metadata
+    assert not meta.flat and meta.threshold == 2 and [len(g) for g in meta.groups] == [2, 1]
+    first, second = shares_of(alice, world.server)
+    assert (len(first), first[-1], len(second), second[-1]) == (33, 1, 33, 2)
+    assert len(data_key(alice, world.server)) == 32
+    manifest = alice.manifest("prod")
+    assert manifest.brokered and all(entry.kc1 for entry in manifest.files.values())
+
+
+def test_offline(world: Brokered) -> None:
+    """S7: reads and changes of what exists fail with the reason; new files and added readers work."""
+    bob, alice = world.team.bob, world.team.alice
+    world.server.stop()
+    for use in (("get", "BASE"), ("run", "--", "true"), ("set", "X"), ("rekey", "--all", "api/prod")):
+        argv = use if use[0] == "rekey" else (use[0], "-e", "prod", *use[1:])
+        before = bob.tree()
+        done = bob.zopp(*argv, stdin="1")
+        assert done.code in (1, 3, 125), done.text
+        assert "policy server" in done.text and "api/prod" in done.text, done.text
+        assert bob.tree() == before
+    alice.ok("grant", "carol", "read", "api/prod")
+    alice.ok("verify")
+    assert len(sops_of(alice).metadata.groups[0]) == 3
+    refused(alice.zopp("revoke", "carol", "api/prod"), words=["policy server"])

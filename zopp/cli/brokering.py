@@ -1,0 +1,159 @@
+"""`zopp env kind`, `serverkey`, `breakglass` and `show`: what makes an environment brokered, and what it then has."""
+
+import argparse
+from typing import Any
+
+from zopp.cli.context import Context, table
+from zopp.cli.parser import add_change
+from zopp.cli.policychange import conclude, nothing
+from zopp.errors import UsageError
+from zopp.keys import agefile, identity
+from zopp.repo import layout
+from zopp.repo.draft import Draft
+from zopp.repo.environment import open_environment, people_name, scope_of
+from zopp.repo.signer import require
+
+ACTIONS = ("kind", "serverkey", "breakglass")
+
+
+def configure(actions: Any) -> None:
+    """Their parsers, below `zopp env`."""
+    sub = actions.add_parser("kind", help="make it brokered or direct", description="make it brokered or direct")
+    sub.add_argument("name", metavar="ENV")
+    sub.add_argument("kind", metavar="KIND", choices=("brokered", "direct"), help="brokered or direct")
+    sub.add_argument("-p", "--project", metavar="PROJECT")
+    add_change(sub)
+    text = "give it another server key"
+    sub = actions.add_parser("serverkey", help=text, description=text)
+    sub.add_argument("name", metavar="ENV")
+    sub.add_argument("-p", "--project", metavar="PROJECT")
+    sub.add_argument("--leaked", action="store_true", help="the old one leaked: also new data keys")
+    add_change(sub)
+    text = "name an offline key for the day the server is lost"
+    sub = actions.add_parser("breakglass", help=text, description=text)
+    sub.add_argument("name", metavar="ENV")
+    sub.add_argument("recipient", nargs="?", metavar="RECIPIENT", help="its public half, age1…")
+    sub.add_argument("--remove", action="store_true", help="none from now on; new data keys")
+    sub.add_argument("-p", "--project", metavar="PROJECT")
+    add_change(sub)
+
+
+def run(ctx: Context, args: argparse.Namespace) -> int:
+    """Do it."""
+    with ctx.changing(on_old_base=args.on_old_base) as draft:
+        scope = scope_of(draft.ws, args.name, args.project)
+        require(draft.state, draft.signer.principal, f"env.{args.action}", scope)
+        if args.action == "kind":
+            return _kind(ctx, args, draft, scope)
+        if draft.state.envs[scope].kind != "brokered":
+            raise UsageError(
+                f"{people_name(scope)} is direct",
+                code="direct",
+                hint=f"make it brokered with: zopp env kind {args.name} brokered",
+            )
+        if args.action == "serverkey":
+            return _serverkey(ctx, args, draft, scope)
+        return _breakglass(ctx, args, draft, scope)
+
+
+def _kind(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str) -> int:
+    shown, env = people_name(scope), draft.state.envs[scope]
+    if env.kind == args.kind:
+        return nothing(ctx, f"{shown} is {args.kind} already")
+    if args.kind == "brokered" and env.server_key is None:
+        draft.statement("env.serverkey", {"env": scope, "recipient": _new_key(ctx, args, draft, scope)})
+    draft.statement("env.kind", {"env": scope, "kind": args.kind})
+    code = conclude(ctx, args, draft, whole=scope)
+    server = draft.state.server
+    if args.kind == "brokered":
+        where = server.origin if server is not None else "the policy server"
+        ctx.note(f"{shown}: reading needs a reader's key and a release by {where}, which records each")
+    else:
+        ctx.note(f"{shown}: a reader's key suffices, offline; reading is recorded nowhere")
+    ctx.note("older commits stay as they were: readable to whoever held their keys")
+    _say_left_out(ctx, draft, scope)
+    return code
+
+
+def _serverkey(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str) -> int:
+    draft.statement("env.serverkey", {"env": scope, "recipient": _new_key(ctx, args, draft, scope)})
+    code = conclude(ctx, args, draft, whole=scope, rotate={scope} if args.leaked else ())
+    if args.leaked:
+        ctx.note(
+            f"the old key together with a reader's key opens what was committed before: change the values of "
+            f"{people_name(scope)} at their source; on other branches run: zopp rekey --all {people_name(scope)}"
+        )
+    return code
+
+
+def _breakglass(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str) -> int:
+    shown, present = people_name(scope), draft.state.envs[scope].break_glass
+    if args.remove == (args.recipient is not None):
+        raise UsageError("give a RECIPIENT, or --remove", hint="zopp env breakglass --help")
+    recipient = None if args.remove else agefile.canonical_recipient(args.recipient)
+    if recipient is not None and not recipient.startswith("age1"):
+        raise UsageError("a break-glass key is an age1… recipient", code="recipient_kind")
+    if recipient == present:
+        return nothing(ctx, f"{shown} has {'this' if recipient else 'no'} break-glass key already")
+    draft.statement("env.breakglass", {"env": scope, "recipient": recipient})
+    code = conclude(ctx, args, draft, whole=scope)
+    if recipient is not None:
+        ctx.note(
+            f"whoever holds it and a reader's key of {shown} reads without the server, and no log shows it: "
+            "keep it offline, apart from the recovery device, and try it now and then"
+        )
+    return code
+
+
+def _new_key(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str) -> str:
+    """The server's next key for the environment. A dry run asks nobody and works with a key that nothing keeps."""
+    if args.dry_run:
+        return identity.generate()[1]
+    from zopp.client import connect, serverkeys
+    from zopp.repo import userdirs
+
+    ws = draft.ws
+    with connect.server_of(ws.state, draft.signer.key, ctx.env) as server:
+        return serverkeys.new_key(server, connect.log_of(ws.state, userdirs.state(ctx.env)), ws.state, scope)
+
+
+def _say_left_out(ctx: Context, draft: Draft, scope: str) -> None:
+    for name, why in draft.state.left_out(scope).items():
+        ctx.warn(f"{name} may read {people_name(scope)} but {why}: it is no recipient there")
+
+
+def show(ctx: Context, args: argparse.Namespace) -> int:
+    """`zopp env show`: from the signed policy and manifest, without a key."""
+    ws = ctx.workspace()
+    scope = scope_of(ws, args.name, args.project)
+    env = ws.state.envs[scope]
+    found = open_environment(ws, scope)
+    readers, left = ws.state.readers(scope), ws.state.left_out(scope)
+    if ctx.as_json:
+        ctx.data(
+            {
+                "environment": people_name(scope),
+                "kind": env.kind,
+                "protected": env.protected,
+                "server_key": env.server_key,
+                "break_glass": env.break_glass,
+                "readers": dict(readers),
+                "left_out": dict(left),
+                "files": list(found.files),
+                "manifest": layout.manifest_path(scope),
+            }
+        )
+        return 0
+    server = ws.state.server
+    rows = [("environment", people_name(scope)), ("kind", env.kind), ("protected", "yes" if env.protected else "no")]
+    if env.kind == "brokered":
+        rows.append(("server", server.origin if server else "none: zopp server adopt"))
+        rows.append(("server key", env.server_key or f"none: zopp env serverkey {args.name}"))
+        rows.append(("break-glass", env.break_glass or "none"))
+    rows += [("file", path) for path in found.files] or [("file", "none yet")]
+    for name in readers:
+        rows.append(("reader", f"{name}, {ws.state.role(name, scope)}"))
+    rows += [("left out", f"{name} {why}") for name, why in left.items()]
+    for line in table(rows):
+        ctx.out(line)
+    return 0

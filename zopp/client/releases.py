@@ -1,0 +1,169 @@
+"""Releases: asking the policy server for the file keys of group-2 stanzas (brokered-grants.md §4).
+
+The client's side of §4.4, in its order: the policy head of the answer descends from what this clone has verified, every
+receipt is of this very request and under a log that extends the kept one (A22), the keys are sealed to this principal
+and belong to the released stanzas. Shares, commitments and MACs come after that, in `repo.unlock`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from zopp.client import lines
+from zopp.client.connect import Log, log_of, server_of
+from zopp.client.transport import Server, idem
+from zopp.errors import Denied, FormatError, IntegrityError, NotFound, Unknown, ZoppError
+from zopp.policy.state import State
+from zopp.protocol import release
+from zopp.protocol.release import Item, Request, Response
+from zopp.repo import userdirs
+from zopp.repo.brokered import Stanza
+from zopp.repo.environment import people_name
+from zopp.repo.signer import Signer, signer
+from zopp.repo.unlock import Keyring
+from zopp.repo.workspace import Workspace
+from zopp.tlog import proof
+
+
+class Releases:
+    """A `repo.brokered.Releaser` over HTTP. One signing key and one idea of the server's clock for the whole command;
+    `ask` is called with the source of a protected signing key."""
+
+    def __init__(self, keyring: Keyring, ask: Callable[[str], str] | None = None) -> None:
+        self._keyring = keyring
+        self._ask = ask
+        self._signer: Signer | None = None
+        self._server: Server | None = None
+
+    def __call__(self, ws: Workspace, scope: str, purpose: str, items: Sequence[Stanza], /) -> list[bytes]:
+        """The file keys, all or none. IntegrityError `server.none` where the policy names no server."""
+        if self._signer is None or self._server is None:
+            self._signer = signer(ws, self._ask)
+            self._server = server_of(ws.state, self._signer.key, ws.env)
+        log = log_of(ws.state, userdirs.state(ws.env))
+        try:
+            return self._asked(ws, log, self._signer, self._server, scope, purpose, items)
+        finally:
+            self._server.close()
+
+    def _asked(
+        self,
+        ws: Workspace,
+        log: Log,
+        who: Signer,
+        server: Server,
+        scope: str,
+        purpose: str,
+        items: Sequence[Stanza],
+    ) -> list[bytes]:
+        kept = log.kept()
+        request = Request(
+            ws=ws.state.ws,
+            env=scope,
+            purpose=purpose,
+            size=kept.size if kept else 0,
+            idem=idem(),
+            items=tuple(Item(each.share, each.body, each.path) for each in items),
+        )
+        try:
+            body = release.build_request(request)
+        except FormatError as exc:
+            if exc.code != "too_large" or len(items) < 2:
+                raise
+            half = len(items) // 2  # long paths: 32 KiB is what one audit entry holds
+            first = self._asked(ws, log, who, server, scope, purpose, items[:half])
+            return first + self._asked(ws, log, who, server, scope, purpose, items[half:])
+        try:
+            answer = server.post(f"/v1/releases/{ws.state.name}", body)
+        except ZoppError as exc:
+            raise _refused(ws.state, who.principal, scope, items, exc) from None
+        response = release.parse_response(answer.body)
+        check_head(ws, server, response)
+        recipient = ws.state.principals[who.principal].recipient
+        accepted = release.accept(
+            response,
+            request,
+            log.current,
+            sent=answer.sent,
+            body=body,
+            kept=kept,
+            identities=list(self._keyring.matching([recipient])),
+            recipient=recipient,
+        )
+        if accepted.checkpoint is not None:
+            receipt = next(each.receipt for each in response.results if each.receipt is not None)
+            log.advance(proof.parse(receipt.proof).note)
+        keys = []
+        for item, key, reason in zip(items, accepted.keys, accepted.reasons, strict=True):
+            if key is None and reason is not None:
+                raise _denied(ws.state, who.principal, scope, f"the policy server says no ({reason})")
+            if key is None:
+                raise _unmatched(scope, item)
+            keys.append(key.key)
+        return keys
+
+
+def check_head(ws: Workspace, server: Server, response: Response) -> None:
+    """§4.4, point 1: the policy head that the server decided under is that of this clone, or descends from it and from
+    what the clone remembers. IntegrityError `policy.behind`, `policy.fork`."""
+    state = ws.state
+    oldest = max(state.seq, ws.pin.seq if ws.pin is not None else 0)
+    if response.policy_seq < oldest:
+        raise IntegrityError(
+            f"the policy server decided under statement {response.policy_seq}, and this clone has seen {oldest}: "
+            "it was rolled back, or the policy here was never sent to it",
+            code="policy.behind",
+            place=server.origin,
+            hint="compare with a colleague; what was not sent yet goes with: zopp policy push",
+        )
+    state = lines.catch_up(server, state, response.policy_seq)
+    on_chain = state.hash_at(response.policy_seq) == response.policy_hash
+    if ws.pin is not None and ws.pin.seq <= state.seq:
+        on_chain = on_chain and state.hash_at(ws.pin.seq) == ws.pin.head
+    if not on_chain:
+        raise IntegrityError(
+            "the policy server decided under another policy log than the one that this clone has verified",
+            code="policy.fork",
+            place=server.origin,
+            hint="compare the head with a colleague: zopp policy show",
+        )
+
+
+def _refused(state: State, principal: str, scope: str, items: Sequence[Stanza], exc: ZoppError) -> ZoppError:
+    """A refusal of the whole request, with the environment named."""
+    if isinstance(exc, Denied) and exc.code == "denied":
+        return _denied(state, principal, scope, exc.message)
+    if isinstance(exc, NotFound) and exc.code == "unmatched":
+        return _unmatched(scope, items[0])
+    if isinstance(exc, Unknown):
+        return Unknown(
+            f"{people_name(scope)} is brokered, and {exc.message}",
+            code=exc.code,
+            place=exc.place,
+            hint=exc.hint or "try again; with the server lost, a break-glass key opens its half",
+        )
+    return exc
+
+
+def _denied(state: State, principal: str, scope: str, why: str) -> Denied:
+    shown = people_name(scope)
+    who = state.principals[principal].holder if principal in state.principals else principal
+    return Denied(
+        why if shown in why else f"{shown}: {why}",
+        code="denied",
+        subject=principal,
+        action="read",
+        scope=shown,
+        missing="read",
+        hint=f"ask an admin of {shown} to run: zopp grant {who} read {shown}",
+    )
+
+
+def _unmatched(scope: str, item: Stanza) -> IntegrityError:
+    return IntegrityError(
+        f"no key that the policy server has for {people_name(scope)} opens its half",
+        code="release.unmatched",
+        place=item.path,
+        hint="the file may be another environment's, or the server lost its keys; restore it from git, "
+        "or open it with the break-glass key",
+    )
