@@ -77,6 +77,46 @@ def test_a_dry_run_asks_nobody_and_writes_nothing(served: Brokered, kind: str) -
     assert kind == "direct" or not served.server.server_keys
 
 
+@pytest.mark.parametrize("kind", ["brokered", "direct"])
+def test_a_branch_of_the_other_kind_is_rekeyed(served: Brokered, kind: str) -> None:
+    """Files from before the change, as another branch has them: refused, and a writer's rekey brings them over."""
+    alice, bob = served.team.alice, served.team.bob
+    if kind == "direct":
+        alice.ok("env", "kind", "prod", "brokered")
+    listing = ".zopp/manifest/api/prod.json"
+    old = {name: alice.read(name) for name in (PATH, listing, listing + ".sig")}
+    alice.ok("env", "kind", "prod", kind)
+    for name, data in old.items():
+        alice.write(name, data)
+    refused(alice.zopp("verify"), 1, words=[kind])
+    for argv in (("get", "BASE", "-e", "prod"), ("set", "K", "-e", "prod")):
+        refused(alice.zopp(*argv, stdin="v"), 1, words=["zopp rekey api/prod"])
+    alice.ok("rekey", "api/prod")
+    alice.ok("verify")
+    served.team.sync()
+    assert sops_of(alice).metadata.flat == (kind == "direct")
+    assert bob.get("BASE", "prod") == "base-prod"
+
+
+def test_ssh_readers_leave_with_the_kind(served: Brokered) -> None:
+    """An ssh-ed25519 reader is one of direct environments only; also on a branch from before the change."""
+    from zopp.keys import signing
+
+    alice = served.team.alice
+    ssh = signing.public_line(signing.generate().public)
+    alice.ok("principal", "adopt", ssh, "--name", "old-box")
+    alice.ok("grant", "old-box", "read", "api/prod")
+    listing = ".zopp/manifest/api/prod.json"
+    old = {name: alice.read(name) for name in (PATH, listing, listing + ".sig")}
+    done = alice.ok("env", "kind", "prod", "brokered")
+    assert "old-box" in done.err
+    alice.ok("verify")
+    for name, data in old.items():
+        alice.write(name, data)
+    alice.ok("rekey", "api/prod")
+    alice.ok("verify")
+
+
 def test_the_same_kind_again_is_nothing(world: Brokered) -> None:
     before = world.team.alice.tree()
     world.team.alice.ok("env", "kind", "prod", "brokered")

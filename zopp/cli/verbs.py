@@ -27,6 +27,7 @@ VERBS = (
     ("project", "project", "projects: create, list, archive"),
     ("workspace", "workspace_", "show this workspace"),
     ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
+    ("agent", "agent", "a key service of your own for stock sops and brokered files"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )
