@@ -41,6 +41,13 @@ def words(st: Statement) -> str:
         case "env.create":
             how = ", protected" if data["protected"] else ""
             return f"environment {subjects.shown(data['env'])} ({data['kind']}{how})"
+        case "server.set":
+            return f"{data['origin']} orders the policy, with log key {data['log_key'][:11]}…"
+        case "invite.create":
+            return f"invite {data['invite']} lets a person {data['role']} {scope()}"
+        case "invite.redeem":
+            asked = data["request"]
+            return f"{asked['user']} joins by invite {data['invite']}, on {asked['name']}"
         case _:
             subject = next(
                 (

@@ -26,7 +26,8 @@ VERBS = (
     ("group", "group", "groups: create, add, remove, list, delete"),
     ("project", "project", "projects: create, list, archive"),
     ("workspace", "workspace_", "show this workspace"),
-    ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
+    ("policy", "policy", "the policy log: show, log, pull, push, rebase, …"),
+    ("server", "server", "the policy server: adopt"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )
