@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from zopp.cli import sentences, served
 from zopp.cli.context import Context
-from zopp.client.changing import Desk, accepted, apart
+from zopp.client.changing import Desk, accepted, apart, proven
 from zopp.errors import IntegrityError
 from zopp.policy import decisions, log as policy_log, statement
 from zopp.policy.names import Scope
@@ -50,7 +50,7 @@ def _pull(ctx: Context, args: argparse.Namespace) -> int:
         if dropped and not args.replace:
             raise apart(here, log)
         came = [statement.parse(line) for line in log.lines[min(common, len(here)) :]]
-        found = None if not dropped and not came and desk.newest(ws) is None else accepted(log)
+        found = None if not dropped and not came and proven(ws) else accepted(log)
         for st in dropped:
             ctx.note(f"{st.seq}  not at the server, and let go: {sentences.words(st)} (by {st.by})")
         for st in came:

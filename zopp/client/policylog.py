@@ -50,7 +50,7 @@ Effect = Callable[[State, State], list[str]]
 @dataclass(slots=True)
 class Log:
     """A verified log as it stands at a server: `lines` without newlines, their `state`, the `mirror` that proves the
-    last one, `logs` the proven verifiers (`mirror.walk`). `state_dir`: where this user's checkpoint is kept."""
+    last one, `logs` whose checkpoints the kept one may be. `state_dir`: where this user's checkpoint is kept."""
 
     server: Server
     state: State
@@ -351,8 +351,9 @@ def of_workspace(ws: Workspace, key: SigningKey, *, whole: bool = False) -> Log:
         except ZoppError:
             found = None
     keys = () if found is None else (*found.keys, found.last)
-    logs = mirror.proven(ws.state, lines.__getitem__, keys)
-    at = ws.state.servers[len(logs) - 1]
+    # Whom to ask is what is proven; what this user keeps was verified when it was kept, under whichever key.
+    at = ws.state.servers[len(mirror.proven(ws.state, lines.__getitem__, keys)) - 1]
+    logs = tuple([mirror.verifier(ws.state, each) for each in ws.state.servers])
     server = Server(at.origin, at.log_key, key, tls=Tls.of(ws.env))
     state_dir = userdirs.state(ws.env)
     if whole:
