@@ -47,7 +47,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     if args.action == "plugin-identity":
         return _plugin_identity(ctx, args)
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         scope = scope_of(draft.ws, args.name, args.project)
         require(draft.state, draft.signer.principal, f"env.{args.action}", scope)
         if args.action == "kind":

@@ -17,6 +17,7 @@ from zopp.errors import Unknown, UsageError
 from zopp.repo.brokered import Releaser, Stanza
 from zopp.repo.changing import changing
 from zopp.repo.draft import Draft
+from zopp.repo.environment import people_name
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace, open_workspace
 
@@ -132,9 +133,9 @@ class Context:
             self._releases = Releases(self.keyring, self.passphrase)
         return self._releases(ws, scope, purpose, items)
 
-    def workspace(self) -> Workspace:
+    def workspace(self, *, needs_receipt: bool = True) -> Workspace:
         """The workspace of the current folder, for reading; what is odd about it is said once."""
-        ws = open_workspace(self.cwd, self.env)
+        ws = open_workspace(self.cwd, self.env, needs_receipt=needs_receipt)
         self._say_trust(ws)
         return ws
 
@@ -151,15 +152,34 @@ class Context:
             self.warn(f"the policy here is {how} the one this clone has seen on the default branch")
 
     @contextmanager
-    def changing(self, *, on_old_base: bool = False) -> Iterator[Draft]:
-        """A draft under the lock, in a clone that may write. The caller commits it."""
+    def changing(self, *, on_old_base: bool = False, policy: bool = False) -> Iterator[Draft]:
+        """A draft under the lock, in a clone that may write. The caller commits it. `policy`: it may draft statements,
+        so where a server orders them it is asked first, and again before anything is written."""
 
         def opened(ws: Workspace) -> None:
             if ws.place != "unpinned":
                 self._say_trust(ws)
 
-        with changing(self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened) as draft:
-            yield draft
+        if not policy:
+            with changing(self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened) as draft:
+                yield draft
+            return
+        from zopp.cli import served  # where only secrets change, no network code is loaded
+
+        desk = served.desk(self)
+        try:
+            with changing(
+                self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened, newest=desk.newest,
+                submit=desk.submit,
+            ) as draft:  # fmt: skip
+                yield draft
+        finally:
+            desk.close()
+        for scope in draft.left:
+            self.warn(
+                f"others changed who reads {people_name(scope)} meanwhile, so its files are not done: "
+                f"zopp rekey {people_name(scope)}"
+            )
 
 
 def read_stdin() -> str:

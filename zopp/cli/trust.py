@@ -41,7 +41,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if ctx.as_json:
             ctx.data({"pinned": False})
         return 0
-    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False, new_project=True)
+    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False, new_project=True, needs_receipt=False)
     state = ws.state
     text = pins.format_trust(state.name, state.ws, state.seq, state.head)
     if args.show:

@@ -26,7 +26,7 @@ VERBS = (
     ("group", "group", "groups: create, add, remove, list, delete"),
     ("project", "project", "projects: create, list, archive"),
     ("workspace", "workspace_", "show this workspace"),
-    ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
+    ("policy", "policy", "the policy log: show, log, pull, push, rebase, …"),
     ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
     ("agent", "agent", "a key service of your own for stock sops and brokered files"),
     ("doctor", "doctor", "check this machine and clone"),
