@@ -6,14 +6,15 @@ from typing import Any
 from zopp.cli.context import Context, table
 from zopp.cli.parser import add_change
 from zopp.cli.policychange import conclude, nothing
-from zopp.errors import UsageError
+from zopp.errors import IntegrityError, UsageError
 from zopp.keys import agefile, identity
 from zopp.repo import layout
 from zopp.repo.draft import Draft
 from zopp.repo.environment import open_environment, people_name, scope_of
 from zopp.repo.signer import require
+from zopp.repo.unlock import my_principals
 
-ACTIONS = ("kind", "serverkey", "breakglass")
+ACTIONS = ("kind", "serverkey", "breakglass", "plugin-identity")
 
 
 def configure(actions: Any) -> None:
@@ -36,10 +37,16 @@ def configure(actions: Any) -> None:
     sub.add_argument("--remove", action="store_true", help="none from now on; new data keys")
     sub.add_argument("-p", "--project", metavar="PROJECT")
     add_change(sub)
+    text = "print the identity lines by which age-plugin-zopp opens brokered files in stock sops"
+    sub = actions.add_parser("plugin-identity", help=text, description=text)
+    sub.add_argument("name", nargs="?", metavar="ENV", help="default: every brokered one that a key of yours may read")
+    sub.add_argument("-p", "--project", metavar="PROJECT")
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
+    if args.action == "plugin-identity":
+        return _plugin_identity(ctx, args)
     with ctx.changing(on_old_base=args.on_old_base) as draft:
         scope = scope_of(draft.ws, args.name, args.project)
         require(draft.state, draft.signer.principal, f"env.{args.action}", scope)
@@ -115,6 +122,38 @@ def _new_key(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str) -
     ws = draft.ws
     with connect.server_of(ws.state, draft.signer.key, ctx.env) as server:
         return serverkeys.new_key(server, connect.log_of(ws.state, userdirs.state(ctx.env)), ws.state, scope)
+
+
+def _plugin_identity(ctx: Context, args: argparse.Namespace) -> int:
+    from zopp.client import pinned
+
+    ws = ctx.workspace()
+    if args.name is not None:
+        scopes = [scope_of(ws, args.name, args.project)]
+        if ws.state.envs[scopes[0]].kind != "brokered":
+            raise UsageError(f"{people_name(scopes[0])} is direct: stock sops needs your own key only", code="direct")
+    else:
+        mine = set(my_principals(ws, ctx.keyring))
+        scopes = [s for s, env in ws.state.envs.items() if env.kind == "brokered" and mine & set(ws.state.readers(s))]
+    found = {people_name(scope): pinned.of(ws.state, scope) for scope in scopes}
+    lines = {shown: each.line() for shown, each in found.items() if each is not None}
+    if len(lines) < len(scopes):
+        raise IntegrityError(
+            f"the policy of workspace {ws.state.name} names no policy server", code="server.none",
+            hint="an admin of the workspace has to run: zopp server adopt",
+        )  # fmt: skip
+    if ctx.as_json:
+        ctx.data([{"environment": shown, "identity": line} for shown, line in lines.items()])
+        return 0
+    for shown, line in lines.items():
+        ctx.out(f"# zopp {ws.state.name} {shown}")
+        ctx.out(line)
+    ctx.note(
+        "put these behind your own AGE-SECRET-KEY-1… line in the key file of sops; they hold no secret"
+        if lines
+        else "none of your keys may read a brokered environment here"
+    )
+    return 0
 
 
 def _say_left_out(ctx: Context, draft: Draft, scope: str) -> None:

@@ -66,6 +66,10 @@ class Context:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
+    def flush(self) -> None:
+        """Send the answer off now, for a command that goes on."""
+        sys.stdout.flush()
+
     # --- asking
 
     def interactive(self) -> bool:

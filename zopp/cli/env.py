@@ -10,6 +10,7 @@ kind        brokered: reading needs a reader's key and a release by the policy s
 serverkey   give a brokered environment another server key; --leaked also makes new data keys, which other
             branches need too: there, zopp rekey --all
 breakglass  name an offline key that opens the server's half if the server is lost, or --remove it
+plugin-identity  print what age-plugin-zopp needs, so that stock sops opens a brokered environment
 archive     close it; its files are no longer managed
 """
 

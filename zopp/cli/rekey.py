@@ -84,7 +84,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
 
 
 # What `sops updatekeys` leaves behind (A30): other bytes, other groups, and all that follows from them.
-_REGROUPED = MENDED_BY_REKEY | {"file.changed", "groups", "recipients", "sops_config"}
+_REGROUPED = MENDED_BY_REKEY | {"file.changed", "groups", "recipients"}
 
 
 def _restored(ctx: Context, args: argparse.Namespace, draft: Draft, env: Environment) -> list[rekey.FileWork] | None:

@@ -28,6 +28,7 @@ VERBS = (
     ("workspace", "workspace_", "show this workspace"),
     ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
     ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
+    ("agent", "agent", "a key service of your own for stock sops and brokered files"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )

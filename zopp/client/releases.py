@@ -63,7 +63,7 @@ class Releases:
             purpose=purpose,
             size=kept.size if kept else 0,
             idem=idem(),
-            items=tuple(Item(each.share, each.body, each.path) for each in items),
+            items=tuple(Item(each.share, each.body, each.path or None) for each in items),
         )
         try:
             body = release.build_request(request)
