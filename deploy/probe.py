@@ -14,7 +14,7 @@ SECONDS = 4
 
 def main() -> int:
     """Ask once."""
-    host, _, port = os.environ.get("ZOPP_SERVER_LISTEN", "127.0.0.1:8420").rpartition(":")
+    host, _, port = os.environ.get("ZOPP_SERVER_LISTEN", "127.0.0.1:8443").rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104
     path = sys.argv[1] if len(sys.argv) > 1 else "/readyz"
     try:

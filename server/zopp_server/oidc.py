@@ -130,31 +130,39 @@ GITHUB = Issuer(
     jwks_url="https://token.actions.githubusercontent.com/.well-known/jwks",
 )
 GITLAB = Issuer(origin="https://gitlab.com", kind="gitlab", jwks_url="https://gitlab.com/oauth/discovery/keys")
+KNOWN: Mapping[str, Issuer] = {issuer.origin: issuer for issuer in (GITHUB, GITLAB)}
+"""What a server trusts that was told nothing else."""
 
-_JWKS_PATHS = {"github": "/.well-known/jwks", "gitlab": "/oauth/discovery/keys"}
+
+_SETTINGS = {
+    "issuer": "origin",
+    "kind": "kind",
+    "algorithm": "algorithm",
+    "jwks_url": "jwks_url",
+    "jwks_file": "jwks_file",
+}
 
 
-def issuers(listed: Iterable[str], jwks_file: str = "") -> dict[str, Issuer]:
-    """The issuers that ZOPP_SERVER_OIDC_ISSUERS lists, by origin: `github` (github.com), `gitlab` (gitlab.com),
-    `KIND=ORIGIN` for another instance, `KIND+ES256=ORIGIN` for one that signs so. With `jwks_file` the keys come from
-    that file, and exactly one issuer is listed. UsageError for anything else: a mistyped one never falls back."""
+def parse_issuers(text: str) -> dict[str, Issuer]:
+    """The issuers of a settings file: a JSON list of objects {issuer, kind, algorithm?, jwks_url | jwks_file}, by
+    origin. It replaces KNOWN. UsageError for anything else, also for an issuer named twice."""
+    try:
+        value = _fast.json_parse(text.strip(" \t\r\n"))
+    except ValueError:
+        value = None
+    if type(value) is not list:
+        raise UsageError("the OIDC issuers are not a JSON list", code="issuer")
     found: dict[str, Issuer] = {}
-    for each in listed:
-        word, equals, origin = each.partition("=")
-        kind, plus, algorithm = word.partition("+")
-        if kind not in KINDS or (plus and not equals) or (equals and not origin):
-            raise UsageError("a CI issuer is github, gitlab, or KIND=ORIGIN", code="issuer")
-        known = GITHUB if kind == "github" else GITLAB
-        place = origin or known.origin
-        url = "" if jwks_file else place + _JWKS_PATHS[kind]
-        issuer = Issuer(
-            origin=place, kind=kind, algorithm=algorithm if plus else "RS256", jwks_url=url, jwks_file=jwks_file
-        )
+    for number, each in enumerate(value):
+        place = f"issuers[{number}]"
+        if type(each) is not dict or each.keys() - _SETTINGS.keys() or not {"issuer", "kind"} <= each.keys():
+            raise UsageError("not an object of issuer, kind, algorithm, jwks_url or jwks_file", place=place)
+        if not all(type(setting) is str for setting in each.values()):
+            raise UsageError("not all settings are texts", place=place)
+        issuer = Issuer(**{_SETTINGS[name]: setting for name, setting in each.items()})
         if issuer.origin in found:
-            raise UsageError("a CI issuer stands twice", code="issuer")
+            raise UsageError("an issuer stands twice", place=place)
         found[issuer.origin] = issuer
-    if jwks_file and len(found) != 1:
-        raise UsageError("a JWKS file is that of one CI issuer", code="issuer")
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from zopp import __version__
+from zopp._version import __version__
 from zopp.errors import Unknown
 from zopp_server import limits, oidc
 from zopp_server.batcher import SYSTEM, Context, Decided, Job, Observer

@@ -12,9 +12,17 @@ import pytest
 import yaml
 
 from tests.deploy.conftest import CHART, GOOD, ROOT, Document, Render, merged
+from zopp_server.oidc import parse_issuers
 
 VERSIONS = ("1.27", "1.37")
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+GITLAB = {
+    "issuer": "https://git.example.com",
+    "kind": "gitlab",
+    "jwks_url": "https://git.example.com/oauth/discovery/keys",
+}
+FROM_FILE = {"issuer": "https://gitlab.com", "kind": "gitlab", "jwks_file": "/run/zopp/jwks/gitlab.json"}
 
 SETS: dict[str, Document] = {
     "the least": {},
@@ -23,7 +31,9 @@ SETS: dict[str, Document] = {
         "image": {"pullSecrets": ["pull"], "pullPolicy": "Always"},
         "database": {"adminUrlKey": "admin-url"},
         "tls": {"clientCA": {"existingSecret": "client-ca"}},
-        "oidc": {"issuers": ["github", "gitlab=https://git.example.com"]},
+        "oidc": {"issuers": [GITLAB]},
+        "proxies": ["10.1.0.0/16", "fd00::/8"],
+        "logLevel": "debug",
         "settings": {"FUTURE": "10"},
         "highWater": {"storageClassName": "local-ssd", "size": "2Gi", "accessMode": "ReadWriteOncePod"},
         "service": {"type": "LoadBalancer", "annotations": {"x": "y"}},
@@ -39,7 +49,7 @@ SETS: dict[str, Document] = {
         "priorityClassName": "system-cluster-critical",
     },
     "TLS ends elsewhere": {"tls": {"existingSecret": "", "terminatedElsewhere": True}},
-    "air-gapped": {"oidc": {"issuers": ["gitlab"], "jwks": {"existingConfigMap": "jwks"}}},
+    "air-gapped": {"oidc": {"issuers": [FROM_FILE], "fetch": False, "jwksConfigMap": "jwks"}},
     "no network policy, no migration, no metrics": {
         "networkPolicy": {"enabled": False, "database": []},
         "migrate": {"enabled": False},
@@ -154,13 +164,14 @@ def test_pods_are_restricted(documents: list[Document]) -> None:
 
 def test_no_secret_is_rendered(documents: list[Document]) -> None:
     """Secrets are named, mounted read-only and readable by the server's group only; no variable holds one."""
-    assert not kinds(documents, "Secret") and not kinds(documents, "ConfigMap")
+    assert not kinds(documents, "Secret")
+    assert all(each["data"].keys() == {"issuers.json"} for each in kinds(documents, "ConfigMap"))
     for pod in pods(documents):
         for container in pod["spec"]["containers"]:
             assert "envFrom" not in container
             for each in container["env"]:
                 assert each.keys() == {"name", "value"}
-                assert "://" not in each["value"] or each["name"] in ("ZOPP_SERVER_ORIGIN", "ZOPP_SERVER_OIDC_ISSUERS")
+                assert "://" not in each["value"] or each["name"] == "ZOPP_SERVER_ORIGIN"
                 if re.search("KEY|KEK|URL|CERT|CA$", each["name"]):
                     assert each["value"].startswith("/run/zopp/")
             for mount in container["volumeMounts"]:
@@ -260,7 +271,8 @@ def test_each_replica_has_its_own_volume_and_keeps_it(documents: list[Document])
 
 
 def test_the_migration_is_a_hook_with_the_owners_url_only(render: Render) -> None:
-    """The server's pods never see the owner's or a superuser's URL, nor the migration a key."""
+    """The server's pods never see the owner's or a superuser's URL, nor the migration a key; the server's own URL only
+    where the migration makes its role."""
     for changes in ({}, SETS["everything"]):
         documents = render(changes)
         (job,) = kinds(documents, "Job")
@@ -268,10 +280,11 @@ def test_the_migration_is_a_hook_with_the_owners_url_only(render: Render) -> Non
         container = job["spec"]["template"]["spec"]["containers"][0]
         assert container["args"] == ["migrate"] and server(documents)["args"] == ["serve"]
         assert not any(re.search("KEK|LOG_KEY|TLS", name) for name in env(container))
-        assert not any(re.search("MIGRATE|ADMIN", name) for name in env(server(documents)))
-        for pod, forbidden in ((pods(documents)[0], "migrate-url"), (pods(documents)[0], "admin-url")):
-            if pod["spec"]["containers"][0]["name"] == "server":
-                assert forbidden not in json.dumps(pod)
+        assert not any(re.search("APP_URL|ADMIN", name) for name in env(server(documents)))
+        (found,) = kinds(documents, "StatefulSet")
+        assert not re.search("migrate-url|admin-url", json.dumps(found["spec"]["template"]))
+        text = json.dumps(job["spec"]["template"])
+        assert ('"database-url"' in text) == ("admin-url" in text) == bool(changes)
 
 
 def test_hooks_come_in_order(render: Render) -> None:
@@ -287,9 +300,9 @@ def test_network_policies_close_both_ways(render: Render) -> None:
     assert plain.keys() == {"zopp", "zopp-migrate"}
     for spec in plain.values():
         assert spec["policyTypes"] == ["Ingress", "Egress"]
-        assert [[port["port"] for port in rule["ports"]] for rule in spec["egress"]] == [[53, 53], [5432]]
+        assert [[port["port"] for port in rule["ports"]] for rule in spec["egress"]][:2] == [[53, 53], [5432]]
         assert spec["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.0.0.5/32"}}]
-    assert plain["zopp-migrate"]["ingress"] == []
+    assert plain["zopp-migrate"]["ingress"] == [] and len(plain["zopp-migrate"]["egress"]) == 2
     assert [rule["ports"][0]["port"] for rule in plain["zopp"]["ingress"]] == ["api"]
     full = {each["metadata"]["name"]: each["spec"] for each in kinds(render(SETS["everything"]), "NetworkPolicy")}
     assert full["zopp"]["ingress"][1] == {"ports": [{"port": "metrics", "protocol": "TCP"}], "from": [PEER]}
@@ -314,9 +327,29 @@ def test_optional_parts(render: Render) -> None:
 
 def test_settings_reach_the_server(render: Render) -> None:
     found = env(server(render(SETS["everything"])))
-    assert found["ZOPP_SERVER_OIDC_ISSUERS"] == "github,gitlab=https://git.example.com"
+    assert found["ZOPP_SERVER_PROXIES"] == "10.1.0.0/16,fd00::/8" and found["ZOPP_SERVER_LOG_LEVEL"] == "debug"
     assert found["ZOPP_SERVER_FUTURE"] == "10"
     assert found["ZOPP_SERVER_ORIGIN"] == GOOD["origin"]
+
+
+@pytest.mark.parametrize("name", ["everything", "air-gapped"])
+def test_issuers_are_what_the_server_reads(render: Render, name: str) -> None:
+    documents = render(SETS[name])
+    (found,) = kinds(documents, "ConfigMap")
+    issuers = parse_issuers(found["data"]["issuers.json"])
+    assert list(issuers) == [SETS[name]["oidc"]["issuers"][0]["issuer"]]
+    path = env(server(documents))["ZOPP_SERVER_OIDC_ISSUERS_FILE"]
+    mounts = {each["name"]: each["mountPath"] for each in server(documents)["volumeMounts"]}
+    assert path == mounts["oidc"] + "/issuers.json"
+    assert all(each.jwks_file.startswith(mounts.get("jwks", "")) for each in issuers.values())
+
+
+def test_no_issuer_and_the_usual_ones(render: Render) -> None:
+    assert "ZOPP_SERVER_OIDC_ISSUERS_FILE" not in env(server(render()))
+    none = render({"oidc": {"issuers": []}})
+    assert parse_issuers(kinds(none, "ConfigMap")[0]["data"]["issuers.json"]) == {}
+    annotations = [kinds(each, "StatefulSet")[0]["spec"]["template"]["metadata"] for each in (none, render())]
+    assert annotations[0] != annotations[1]  # the pods are made anew
 
 
 # --- values
@@ -350,7 +383,11 @@ REFUSED: dict[str, Document] = {
     "a key among the settings": {"settings": {"KEK_FILE": "/x"}},
     "a number among the settings": {"settings": {"FUTURE": 1000000}},
     "a lower-case setting": {"settings": {"future": "1"}},
-    "an issuer with a comma": {"oidc": {"issuers": ["github,gitlab"]}},
+    "an issuer without keys": {"oidc": {"issuers": [{"issuer": "https://x.test", "kind": "gitlab"}]}},
+    "an issuer by http": {"oidc": {"issuers": [{**GITLAB, "issuer": "http://x.test"}]}},
+    "an issuer with keys from two places": {"oidc": {"issuers": [{**GITLAB, "jwks_file": "/run/zopp/jwks/x"}]}},
+    "a proxy that is a name": {"proxies": ["ingress.local"]},
+    "a level that there is not": {"logLevel": "trace"},
     "a shared volume": {"highWater": {"accessMode": "ReadWriteMany"}},
     "a negative drain": {"drainSeconds": -1},
 }

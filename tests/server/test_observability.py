@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 import structlog
-from fastapi import FastAPI, Request
 from hypothesis import given, strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from zopp.errors import IntegrityError
 from zopp_server import observability as obs
@@ -277,25 +280,26 @@ def test_listener(request_line: bytes, status: bytes) -> None:
 # --- the middleware
 
 
-def application() -> FastAPI:
-    app = FastAPI()
-
-    @app.post("/v1/releases/{workspace}")
-    async def release(workspace: str, request: Request) -> dict[str, str]:
+def application() -> Starlette:
+    async def release(request: Request) -> Response:
         record: Record = request.scope[obs.RECORD]
-        record.request, record.workspace, record.principal = "AAAAAAAAAAAAAAAAAAAAAA", workspace, "alice-laptop"
-        record.outcome, record.reason = "allow", "role"
-        return {}
+        record.request, record.workspace = "AAAAAAAAAAAAAAAAAAAAAA", request.path_params["workspace"]
+        record.principal, record.outcome, record.reason = "alice-laptop", "allow", "role"
+        return JSONResponse({})
 
-    @app.get("/v1/fails/{workspace}")
-    async def fails(workspace: str) -> None:
+    async def fails(request: Request) -> Response:
         raise ValueError(CANARY)
 
-    @app.get("/livez")
-    async def livez() -> dict[str, str]:
-        return {}
+    async def livez(request: Request) -> Response:
+        return JSONResponse({})
 
-    return app
+    return Starlette(
+        routes=[
+            Route("/v1/releases/{workspace}", release, methods=["POST"]),
+            Route("/v1/fails/{workspace}", fails),
+            Route("/livez", livez),
+        ]
+    )
 
 
 def call(app: obs.App, method: str, path: str, *, query: bytes = b"") -> list[dict[str, Any]]:
@@ -438,34 +442,27 @@ def test_foreign_records_lose_their_text() -> None:
 SERVER = textwrap.dedent("""
     import asyncio, sys, threading, warnings
     import uvicorn
-    from fastapi import FastAPI, Request
-    from pydantic import BaseModel
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
     from zopp.errors import Denied
     from zopp_server import observability as obs
 
-    class Body(BaseModel):
-        number: int
-
-    app = FastAPI()
-
-    @app.post("/v1/releases/{workspace}")
-    async def release(workspace: str, request: Request):
+    async def release(request):
         body = (await request.body()).decode()
         obs.logger().info("careless", body=body, headers=dict(request.headers), url=str(request.url), reason=body)
         obs.logger().info(f"careless {body}")
         warnings.warn(body)
-        return {}
+        return JSONResponse({})
 
-    @app.post("/v1/fails/{workspace}")
-    async def fails(workspace: str, request: Request):
+    async def fails(request):
         body = (await request.body()).decode()
         try:
             raise Denied(body, body=body)
         except Denied as exc:
             raise RuntimeError(body) from exc
 
-    @app.post("/v1/task/{workspace}")
-    async def task(workspace: str, request: Request):
+    async def task(request):
         body = (await request.body()).decode()
         async def lost():
             raise KeyError(body)
@@ -475,7 +472,13 @@ SERVER = textwrap.dedent("""
             def __del__(self):
                 raise ValueError(body)
         Bad()
-        return {}
+        return JSONResponse({})
+
+    app = Starlette(routes=[
+        Route("/v1/releases/{workspace}", release, methods=["POST"]),
+        Route("/v1/fails/{workspace}", fails, methods=["POST"]),
+        Route("/v1/task/{workspace}", task, methods=["POST"]),
+    ])
 
     async def main():
         obs.configure(level="debug")

@@ -919,42 +919,44 @@ def test_jwks_passes_over_what_it_cannot_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "listed",
+    "text",
     [
-        "", "Github", "github ", "circleci", "github=", "=https://x.test", "github+ES256", "github+=https://x.test",
-        "github+HS256=https://x.test", "github+none=https://x.test", "gitlab=x.test", "gitlab=http://x.test",
-        "gitlab=https://x.test/", "gitlab=https://x.test/y", "gitlab=https://u:p@x.test", "gitlab=file:///etc/passwd",
-        "gitlab=https://X.test", "gitlab=https://x.test\r\nHost: y", "gitlab=https://é.test", "gitlab=https://x.test#f",
-        "gitlab=https://gitlab.com=https://evil.test", "github;gitlab",
+        "", "{}", "[1]", "[{}]", '[{"issuer":"https://x.test","kind":"github"}]',
+        '[{"issuer":"https://x.test","kind":"circleci","jwks_url":"https://x.test/j"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","jwks_file":"/x"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"http://x.test/j"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"file:///etc/passwd"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://u:p@x.test/j"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j\\r\\nHost: y"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j#f"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/é"}]',
+        '[{"issuer":"http://x.test","kind":"github","jwks_url":"https://x.test/j"}]',
+        '[{"issuer":"https://x.test/y","kind":"github","jwks_url":"https://x.test/j"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","algorithm":"HS256"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","algorithm":"none"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","surplus":"x"}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_url":5}]',
+        '[{"issuer":"https://x.test","kind":"github","jwks_file":"/j"},'
+        '{"issuer":"https://x.test","kind":"gitlab","jwks_file":"/k"}]',
     ],
 )  # fmt: skip
-def test_issuers_refused(listed: str) -> None:
+def test_issuers_refused(text: str) -> None:
     """A mistyped setting stops; it never falls back to another."""
     with pytest.raises(UsageError):
-        oidc.issuers([listed])
+        oidc.parse_issuers(text)
 
 
 def test_issuers() -> None:
-    found = oidc.issuers(
-        ["github", "gitlab", "gitlab=https://git.corp.example", "github+ES256=https://ci.corp.example"]
-    )
-    assert {origin: (each.kind, each.algorithm, each.jwks_url) for origin, each in found.items()} == {
-        "https://token.actions.githubusercontent.com": (
-            "github",
-            "RS256",
-            "https://token.actions.githubusercontent.com/.well-known/jwks",
-        ),
-        "https://gitlab.com": ("gitlab", "RS256", "https://gitlab.com/oauth/discovery/keys"),
-        "https://git.corp.example": ("gitlab", "RS256", "https://git.corp.example/oauth/discovery/keys"),
-        "https://ci.corp.example": ("github", "ES256", "https://ci.corp.example/.well-known/jwks"),
-    }
-    assert oidc.issuers(["gitlab"], "/etc/jwks.json")["https://gitlab.com"].jwks_file == "/etc/jwks.json"
-    assert oidc.issuers([]) == {}
-    for listed in ([], ["github", "gitlab"]):
-        with pytest.raises(UsageError):
-            oidc.issuers(listed, "/etc/jwks.json")
-    with pytest.raises(UsageError):
-        oidc.issuers(["gitlab", "gitlab=https://gitlab.com"])
+    text = """[{"issuer": "https://git.corp.example", "kind": "gitlab",
+                "jwks_url": "https://git.corp.example/oauth/discovery/keys?x=1"},
+               {"issuer": "https://ci.corp.example", "kind": "github", "algorithm": "ES256", "jwks_file": "/etc/j"}]
+           """
+    found = oidc.parse_issuers(text)
+    assert [each.algorithm for each in found.values()] == ["RS256", "ES256"]
+    assert found["https://ci.corp.example"].jwks_file == "/etc/j"
+    Issuer(origin="http://localhost:8080", kind="github", jwks_url="http://127.0.0.1:8080/jwks")
+    assert set(oidc.KNOWN) == {"https://token.actions.githubusercontent.com", "https://gitlab.com"}
 
 
 @pytest.mark.parametrize(
