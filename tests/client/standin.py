@@ -2,7 +2,8 @@
 
 Signatures, receipts, tree and sealing are real, by the protocol modules; there is no database, no batch and no limit.
 The policy log is read from a file for every request, as if each statement had been accepted at once. `wrong` changes
-each file key on its way out, `lie` an answer as a whole: what a hostile server would do.
+each file key on its way out, `lie` an answer as a whole, `propose` is a server key of somebody else's choice: what a
+hostile server would do.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class StandIn:
         self.lie: Callable[[Response], Response] = lambda response: response
         self.fail: list[Refuse] = []
         self.down = False
+        self.propose: str | None = None
         self.delay = 0.0
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"standin": self})
@@ -144,7 +146,7 @@ class StandIn:
         if not have or state.recipient_owner(have[-1][1].recipient) is not None:
             secret = os.urandom(32)
             have.append((secret, PrivateKey(secret)))
-        recipient = have[-1][1].recipient
+        recipient = self.propose or have[-1][1].recipient
         id = os.urandom(16)
         made = entry.build(
             "key", {"event": "create", "generation": len(have), "recipient": recipient}, ts=1, id=id,
