@@ -36,6 +36,8 @@ class StandIn(Standin):
     lie: Callable[[Response], Response] = lambda response: response
     fail: list[Problem] = field(default_factory=list)
     down: bool = False
+    propose: str | None = None
+    """A server key of somebody else's choice."""
     delay: float = 0.0
     stopped: bool = False
 
@@ -89,7 +91,7 @@ class StandIn(Standin):
         if not have or state.recipient_owner(have[-1][1].recipient) is not None:
             secret = os.urandom(32)
             have.append((secret, PrivateKey(secret)))
-        recipient = have[-1][1].recipient
+        recipient = self.propose or have[-1][1].recipient
         id = os.urandom(16)
         made = entry.build(
             "key", {"event": "create", "generation": len(have), "recipient": recipient}, ts=self._ms(), id=id,

@@ -33,6 +33,7 @@ class Context:
     yes: bool = False
     _keyring: Keyring | None = field(default=None, init=False)
     _releases: Releaser | None = field(default=None, init=False)
+    _asked: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     # --- streams
 
@@ -101,7 +102,13 @@ class Context:
 
     def passphrase(self, source: str) -> str:
         """The passphrase of a locked key; `source` says which. The system's keychain is asked first where the extra
-        `keychain` is installed; `zopp principal remember` puts it there."""
+        `keychain` is installed; `zopp principal remember` puts it there. Nobody is asked twice in one command, which
+        may need a signing key for its statement and for a release."""
+        if source not in self._asked:
+            self._asked[source] = self._passphrase(source)
+        return self._asked[source]
+
+    def _passphrase(self, source: str) -> str:
         from importlib.util import find_spec
 
         if find_spec("keyring") is not None:
