@@ -29,6 +29,7 @@ VERBS = (
     ("project", "project", "projects: create, list, archive"),
     ("workspace", "workspace_", "show this workspace"),
     ("policy", "policy", "the policy log: show, log, pull, push, rebase, …"),
+    ("audit", "audit", "the audit log: list, get, count, export, witness, verify"),
     ("server", "server", "the policy server: adopt"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
