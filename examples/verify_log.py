@@ -107,7 +107,7 @@ def main(argv: "list[str]") -> int:
         sys.stderr.write(__doc__)
         return 2
     export, where, origin, key = argv[0], argv[1], argv[2], unbase64url(argv[3])
-    tree, chain, last, note = Tree(), Chain(argv[4] if len(argv) == 5 else None), None, None
+    tree, chain, last = Tree(), Chain(argv[4] if len(argv) == 5 else None), None
     roots: dict[int, bytes] = {}
     try:
         size = root = None
@@ -130,8 +130,7 @@ def main(argv: "list[str]") -> int:
         if where == "-":
             if last is None:
                 raise Bad("the export has no checkpoint")
-            note = last
-            size, root = checkpoint(note, origin, key)
+            size, root = checkpoint(last, origin, key)
             roots[tree.size] = tree.root()
         if size not in roots and size != 0:
             raise Bad(f"the checkpoint covers {size} records, and the export has {tree.size}")

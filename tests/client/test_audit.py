@@ -178,7 +178,7 @@ def test_s63_every_kind_of_tampering_is_found(busy: Served) -> None:
     check(changed, "root")
     check(copy()[:3] + copy()[4:], "gap")
     check(copy()[:3] + copy()[4:], "statement", renumber=True)
-    check(copy()[:5] + [dict(rows[4])] + copy()[5:], renumber=True)
+    check([*copy()[:5], dict(rows[4]), *copy()[5:]], renumber=True)
     swapped = copy()
     swapped[last - 2], swapped[last - 1] = swapped[last - 1], swapped[last - 2]
     check(swapped, renumber=True)
@@ -254,9 +254,10 @@ def test_a29_the_log_cut_back_behind_a_note_in_git_is_found(busy: Served) -> Non
 def test_a29_one_request_recorded_twice_is_found(busy: Served) -> None:
     """A server that logs a signed request again, with a fresh id, in a tree that it signs."""
     server = busy.server
+    busy.alice.ok("audit", "list")
     old = entry.parse(server.the_book.bodies[-1])
     assert old.request is not None
-    server.record(
+    again = server.record(
         old.action, old.data, ts=old.ts, outcome=old.outcome, reason=old.reason, actor=old.actor, scope=old.scope,
         role=old.role, policy_seq=old.policy_seq, request=old.request,
     )  # fmt: skip
@@ -264,7 +265,7 @@ def test_a29_one_request_recorded_twice_is_found(busy: Served) -> None:
     done = busy.alice.zopp("audit", "verify", "--replay")
     assert done.code == 1
     assert "[nonce]" in done.out
-    assert f"record {len(server.the_book.bodies) - 2}" or done.out
+    assert f"record {again}:" in done.out
 
 
 def test_i4_a_lie_in_a_decision_is_found(busy: Served) -> None:
@@ -391,9 +392,6 @@ def test_the_independent_verifier(busy: Served) -> None:
     known = (server.the_book.origin, canonical.b64(server.log_key.public), server.the_state.ws)
     code, out = mini(str(path), "-", *known)
     assert code == 0, out
-    code, out = mini(str(path), str(busy.alice.path(NOTE)), *known)
-    assert code == 1, "the witnessed note covers the export's own record, which is not in it"
-    path = export(busy)
     code, out = mini(str(path), str(busy.alice.path(NOTE)), *known)
     assert code == 0, out
     rows = rows_of(path)

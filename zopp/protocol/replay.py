@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from zopp.errors import FormatError, ZoppError
 from zopp.policy import apply as policy_apply, decisions, statement
@@ -102,7 +103,8 @@ class Replay:
     _good: int = 0
     _bad_root: bool = False
     _ts: int = 0
-    _nonces: OrderedDict[tuple[str, bytes], tuple[bytes, int, int]] = field(default_factory=OrderedDict)
+    _nonces: OrderedDict[tuple[str, bytes], tuple[bytes, int]] = field(default_factory=OrderedDict)
+    _ids: OrderedDict[bytes, tuple[int, int]] = field(default_factory=OrderedDict)
     _parts: set[tuple[object, ...]] = field(default_factory=set)
     _keys: dict[str, bytes] = field(default_factory=dict)
     _jobs: dict[str, Job] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class Replay:
             self.say(here, "entry", f"is not an entry of this log: {exc.message}")
             return
         self._time(here, made)
+        self._once(here, made)
         before = self.state
         self._policy(here, made)
         if self.decide:
@@ -162,6 +165,18 @@ class Replay:
                     "root",
                     f"the records do not lead to the checkpoint of {size} ({words}): one {where} is not what it was",
                 )
+
+    def _once(self, here: int, made: Entry) -> None:
+        """Records of one id stand together, each for another item or statement."""
+        part = (made.action, made.data.get("item"), made.line)
+        last, _ = self._ids.get(made.id, (None, 0))
+        if last is None:
+            self._parts = {part}
+        elif last != here - 1 or part in self._parts:
+            self.say(here, "again", "is a record that stands here before")
+        self._parts.add(part)
+        self._ids[made.id] = (here, made.ts)
+        _forget(self._ids, made.ts)
 
     def _time(self, here: int, made: Entry) -> None:
         if made.ts < self._ts - BACKWARDS_MS:
@@ -364,23 +379,13 @@ class Replay:
             self.say(here, "request", "its request was not made to this server and workspace")
 
     def _nonce(self, here: int, made: Entry, presented: signing.Presented) -> None:
+        """A request acts once: its records share one id, which stand together (`_once`)."""
         name = (presented.keyid, presented.nonce)
-        part: tuple[object, ...] = (*name, made.action, made.data.get("item"), made.line)
-        seen = self._nonces.get(name)
-        if seen is not None:
-            ident, last, _ = seen
-            if ident != made.id or last != here - 1 or part in self._parts:
-                self.say(here, "nonce", "a request that acted before is recorded again")
-        else:
-            self._parts.clear()
-        self._parts.add(part)
-        self._nonces[name] = (made.id, here, made.ts)
+        ident, _ = self._nonces.setdefault(name, (made.id, made.ts))
+        if ident != made.id:
+            self.say(here, "nonce", "a request that acted before is recorded again")
         # `created` is within a minute of `ts`, so what is older cannot come again without being found by that
-        while self._nonces:
-            oldest = next(iter(self._nonces.values()))
-            if oldest[2] >= made.ts - _NONCES_MS:
-                break
-            self._nonces.popitem(last=False)
+        _forget(self._nonces, made.ts)
 
     def _release(self, here: int, made: Entry) -> None:
         """The entry is what the request asked for: the exact body stands with the first of its records."""
@@ -441,6 +446,12 @@ class Replay:
     def root(self) -> bytes:
         """The root over all entries so far."""
         return merkle.append(self._frontier, self._leaves).root
+
+
+def _forget(seen: "OrderedDict[Any, tuple[Any, int]]", ts: int) -> None:
+    """Drop what is older than anything that can come again; memory stays flat."""
+    while seen and next(iter(seen.values()))[1] < ts - _NONCES_MS:
+        seen.popitem(last=False)
 
 
 def _touched(st: statement.Statement) -> list[str]:
