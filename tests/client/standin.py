@@ -231,7 +231,9 @@ class Standin:
         more.setdefault("id", os.urandom(16))
         return self.the_book.append(entry.build(action, data, **more))[0]
 
-    def _record_line(self, by: str, request: SignedRequest, line: bytes, outcome: str, rule: str | None) -> int:
+    def _record_line(
+        self, by: str, request: SignedRequest, line: bytes, outcome: str, rule: str | None, **more: Any
+    ) -> int:
         st = statement.parse(line)
         state = self.the_state
         return self.record(
@@ -243,6 +245,7 @@ class Standin:
             scope=Scope("workspace", state.name),
             policy_seq=st.seq if outcome == "allow" else state.seq,
             request=request,
+            **more,
         )
 
     # --- routes
@@ -267,7 +270,8 @@ class Standin:
         signing.verify(presented, signer.key)
         self.state, self.lines = state, lines
         self.book = Book(checkpoint.origin_of(self.origin, state.name, state.ws), self.log_key)
-        self.where = [self._record_line(last.by, presented.request, line, "allow", None) for line in lines]
+        ident = os.urandom(16)  # one request, so one id
+        self.where = [self._record_line(last.by, presented.request, line, "allow", None, id=ident) for line in lines]
         if self.lose:
             self.lose -= 1
             raise LostAnswer

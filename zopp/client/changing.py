@@ -31,10 +31,10 @@ class Desk:
     ask: Ask
     log: Log | None = field(default=None, init=False)
 
-    def newest(self, ws: Workspace) -> Accepted | None:
+    def newest(self, ws: Workspace, key: SigningKey | None = None) -> Accepted | None:
         """The server's log, verified; None if it is exactly what lies here. Errors as in `Log.fetch`, and
         IntegrityError (`policy.ahead`, `policy.forked`) where the log here is not a part of it."""
-        log = self.fetched(ws)
+        log = self.fetched(ws, key=key)
         here = policy_log.split(ws.log)
         if here != log.lines[: len(here)]:
             raise apart(here, log)
@@ -42,9 +42,12 @@ class Desk:
             return None  # another receipt of the same line is no news
         return accepted(log)
 
-    def fetched(self, ws: Workspace, *, remember: bool = True, whole: bool = False) -> Log:
-        """The server's log, verified, whatever lies here; `whole` from its genesis on. Errors as in `Log.fetch`."""
-        log = policylog.of_workspace(ws, _key(ws, self.passphrase), whole=whole or not proven(ws))
+    def fetched(
+        self, ws: Workspace, *, remember: bool = True, whole: bool = False, key: SigningKey | None = None
+    ) -> Log:
+        """The server's log, verified, whatever lies here; `whole` from its genesis on, asked by `key` (by default this
+        user's). Errors as in `Log.fetch`."""
+        log = policylog.of_workspace(ws, key or _key(ws, self.passphrase), whole=whole or not proven(ws))
         self.log = log
         log.fetch(remember=policylog.remembered_head(ws) if remember else None)
         return log
