@@ -31,8 +31,7 @@ class Settings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     drain: float = 0.0
-    issuers: tuple[str, ...] = ("github", "gitlab")
-    jwks: Path | None = None
+    issuers: Path | None = None
     proxies: tuple[str, ...] = ()
     log_level: str = "info"
     concurrency: int = 1024
@@ -56,8 +55,7 @@ def of(env: Mapping[str, str]) -> Settings:
         tls_key=_path(env, "TLS_KEY"),
         tls_client_ca=_path(env, "TLS_CLIENT_CA"),
         drain=_seconds(env, "DRAIN_SECONDS"),
-        issuers=tuple(filter(None, env.get(PREFIX + "OIDC_ISSUERS", "github,gitlab").split(","))),
-        jwks=_path(env, "OIDC_JWKS_FILE"),
+        issuers=_path(env, "OIDC_ISSUERS_FILE"),
         proxies=_networks(env),
         log_level=_level(env),
     )
@@ -65,7 +63,7 @@ def of(env: Mapping[str, str]) -> Settings:
 
 _KNOWN = {
     "DATABASE_URL", "DATABASE_URL_FILE", "ORIGIN", "DATA", "KEK_FILE", "LOG_KEY_FILE", "NEXT_LOG_KEY_FILE", "LISTEN",
-    "METRICS_LISTEN", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "DRAIN_SECONDS", "OIDC_ISSUERS", "OIDC_JWKS_FILE", "PROXIES",
+    "METRICS_LISTEN", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA", "DRAIN_SECONDS", "OIDC_ISSUERS_FILE", "PROXIES",
     "LOG_LEVEL", "APP_URL", "APP_URL_FILE", "ADMIN_URL", "ADMIN_URL_FILE", "NEXT_KEK_FILE",
 }  # fmt: skip
 

@@ -133,7 +133,9 @@ class Parts:
     async def running(self, service: Service) -> AsyncIterator[None]:
         """Keys of CI issuers and the metrics' listener, while the server runs."""
         service.proxies = self.proxies
-        issuers = oidc.issuers(self.settings.issuers, str(self.settings.jwks or ""))
+        issuers = oidc.KNOWN
+        if self.settings.issuers is not None:
+            issuers = oidc.parse_issuers(self.settings.issuers.read_text("utf-8"))
 
         async def archive(issuer: str, document: str) -> None:
             await service.batcher.do(Job(None, _jwks(issuer, document)))
