@@ -31,6 +31,7 @@ class Context:
     quiet: bool = False
     yes: bool = False
     _keyring: Keyring | None = field(default=None, init=False)
+    _typed: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     # --- streams
 
@@ -108,7 +109,9 @@ class Context:
                 kept = None
             if kept is not None:
                 return kept
-        return self.secret(f"passphrase of {source}")
+        if source not in self._typed:  # one command may need a key twice: to ask the server, and to sign
+            self._typed[source] = self.secret(f"passphrase of {source}")
+        return self._typed[source]
 
     # --- repository
 
