@@ -53,7 +53,7 @@ def test_s61_list_get_and_count_agree(busy: Served) -> None:
     assert "flag.set" in busy.alice.ok("audit", "list", "--limit", "30").out
 
 
-def test_s61_who_may_read(busy: Served) -> None:
+def test_s60_s61_who_may_read(busy: Served) -> None:
     """Admins and auditors; nobody else, and the refusal is recorded too (S60)."""
     assert busy.carol.ok("audit", "count").out.strip().isdigit()
     for user in (busy.bob, busy.ci):

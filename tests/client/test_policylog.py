@@ -716,3 +716,68 @@ def test_receipt_is_of_the_last_line(served: Served) -> None:
 
     assert state.server is not None
     receipts.check_line(made, lines(served.alice)[-1], mirror.verifier(state, state.server))
+
+
+def test_a_merge_conflict_in_the_log_is_solved_by_pull(served: Served) -> None:
+    """Two branches each with a line that the server accepted: its order counts."""
+    alice = served.alice
+    alice.git("branch", "side")
+    alice.ok("grant", "bob", "read", "api/dev", "-m", "one")
+    alice.git("checkout", "-q", "side")
+    alice.ok("grant", "carol", "read", "api/staging", "-m", "two")
+    alice.git("merge", "main", check=False)
+    assert b"<<<<<<<" in alice.read(RECEIPT)
+    for path in (POLICY, RECEIPT):
+        if b"<<<<<<<" not in alice.read(path):
+            continue
+        alice.git("checkout", "--ours", path, check=False)
+    alice.write(POLICY, b"<<<<<<< ours\n" + alice.read(POLICY) + b"=======\n>>>>>>> theirs\n")
+    alice.ok("policy", "pull")
+    assert lines(alice) == served.server.lines
+
+
+def test_rebase_says_what_to_do_at_a_server(served: Served) -> None:
+    alice = served.alice
+    alice.git("branch", "side")
+    line = grant_line(alice, alice.state(), "carol", "read")
+    alice.write(POLICY, alice.read(POLICY) + line + b"\n")
+    alice.commit("mine")
+    done = alice.zopp("policy", "rebase", "--onto", "side")
+    assert done.code in (1, 3)
+    assert "zopp policy pull" in done.err or "zopp policy push" in done.err
+
+
+def test_what_was_accepted_and_cannot_be_written_says_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program changes a file between the server's word and the writing."""
+    alice, server = served.alice, served.server
+    real = server._statement
+
+    def racing(*args: Any) -> Any:
+        answer = real(*args)
+        alice.write(".sops.yaml", alice.read(".sops.yaml") + b"# mine\n")
+        alice.write("secrets/dev.yaml", alice.read("secrets/dev.yaml") + b"# mine\n")
+        return answer
+
+    monkeypatch.setattr(server, "_statement", racing)
+    done = alice.zopp("grant", "bob", "read", "api/dev")
+    refused(done, 1, words=["zopp policy pull"])
+    monkeypatch.undo()
+    alice.git("checkout", "--", ".sops.yaml", "secrets/dev.yaml")
+    alice.ok("policy", "pull")
+    alice.ok("rekey", "api/dev")
+    alice.ok("verify")
+
+
+def test_a_protected_key_is_asked_for_once() -> None:
+    """One command asks the server and signs: the passphrase is typed once."""
+    from zopp.cli.context import Context
+
+    ctx = Context({}, "/")
+    asked: list[str] = []
+    ctx_secret = "zopp.cli.context.Context.secret"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ctx_secret, lambda self, prompt, repeat=False: asked.append(prompt) or "words")
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        assert ctx.passphrase("key") == ctx.passphrase("key") == "words"
+    assert len(asked) == 1
+    assert "words" not in repr(ctx)

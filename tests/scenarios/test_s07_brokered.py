@@ -4,6 +4,7 @@ import pytest
 
 from tests.brokered.brokers import data_key, shares_of, sops_of
 from tests.brokered.conftest import Brokered, served, world
+from tests.client.standin import Problem
 from tests.support import refused
 from zopp import sopsfile
 from zopp.errors import ZoppError
@@ -67,7 +68,7 @@ def test_s46_a_disabled_device_gets_nothing_at_its_next_call(world: Brokered) ->
     alice, bob = world.team.alice, world.team.bob
     assert bob.get("BASE", "prod") == "base-prod"
     alice.ok("principal", "disable", "bob-laptop")
-    refused(bob.zopp("get", "BASE", "-e", "prod"), words=["api/prod"])
+    refused(bob.zopp("get", "BASE", "-e", "prod"), words=["enrolled and enabled"])
     assert bob.recipient not in {e.recipient for e in sops_of(alice).metadata.groups[0]}
 
 
@@ -135,12 +136,10 @@ def test_s56_a_lying_server_gains_no_recipient(world: Brokered) -> None:
 
 
 def test_s56_a_server_that_refuses_says_so(world: Brokered) -> None:
-    from tests.brokered.standin import Refuse
-
     alice = world.team.alice
     before = alice.tree()
     for code, words in (("recovery", "brokered"), ("denied", "api/prod"), ("quota", "brokered")):
-        world.server.fail = [Refuse(code, "not now")]
+        world.server.fail = [Problem(code, "not now")]
         refused(alice.zopp("get", "BASE", "-e", "prod"), words=[words])
     assert alice.tree() == before
 

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from zopp.cli import sentences, served
 from zopp.cli.context import Context
 from zopp.client.changing import Desk, accepted, apart, proven
-from zopp.errors import IntegrityError
+from zopp.errors import IntegrityError, NotFound
 from zopp.policy import decisions, log as policy_log, statement
 from zopp.policy.names import Scope
 from zopp.policy.state import State
 from zopp.policy.statement import Statement
-from zopp.repo import journal, layout, rebase
+from zopp.repo import files, git, journal, layout, rebase
 from zopp.repo.draft import Draft, now
 from zopp.repo.environment import people_name
+from zopp.repo.layout import Checkout
 from zopp.repo.signer import Signer, signer
 from zopp.repo.workspace import Workspace, open_workspace, require_writable, standing
 
@@ -32,13 +33,26 @@ def _opened(ctx: Context) -> Iterator[tuple[Workspace, Desk]]:
     with journal.lock(checkout):
         if journal.pending(checkout):
             journal.recover(checkout)
-        ws = open_workspace(ctx.cwd, ctx.env, recover=False, needs_receipt=False)
+        ws = _workspace(ctx, checkout)
         if ws.place == "unpinned":
             require_writable(ws)
         try:
             yield ws, desk
         finally:
             desk.close()
+
+
+def _workspace(ctx: Context, checkout: Checkout) -> Workspace:
+    """As it lies here; where a merge left both sides' marks in the log, as HEAD has it."""
+    here = files.read_if_there(checkout.root, layout.POLICY)
+    if here is None or b"\n<<<<<<< " not in b"\n" + here:
+        return open_workspace(ctx.cwd, ctx.env, recover=False, needs_receipt=False)
+    ours = git.show(checkout.root, "HEAD", layout.POLICY)
+    if ours is None:
+        raise NotFound("HEAD has no policy log", code="workspace.missing", place=layout.POLICY)
+    ws = rebase.open_on(checkout, ctx.cwd, ctx.env, ours)
+    ws.receipt = git.show(checkout.root, "HEAD", layout.RECEIPT)
+    return ws
 
 
 def _pull(ctx: Context, args: argparse.Namespace) -> int:
@@ -50,7 +64,8 @@ def _pull(ctx: Context, args: argparse.Namespace) -> int:
         if dropped and not args.replace:
             raise apart(here, log)
         came = [statement.parse(line) for line in log.lines[min(common, len(here)) :]]
-        found = None if not dropped and not came and proven(ws) else accepted(log)
+        same = ws.read(layout.POLICY) == ws.log  # not where a merge left its marks
+        found = None if not dropped and not came and same and proven(ws) else accepted(log)
         for st in dropped:
             ctx.note(f"{st.seq}  not at the server, and let go: {sentences.words(st)} (by {st.by})")
         for st in came:

@@ -11,7 +11,7 @@ from zopp.client.transport import Tls
 from zopp.errors import IntegrityError, UsageError
 from zopp.policy import canonical
 from zopp.protocol.signing import fingerprint
-from zopp.repo.draft import Accepted, Draft
+from zopp.repo.draft import Draft, now
 from zopp.repo.signer import require
 
 
@@ -65,12 +65,10 @@ def _first(ctx: Context, args: argparse.Namespace, draft: Draft, offered: Offere
         draft.state = made.state
         ctx.note("the server has this log already")
     else:
-
-        def submit(drafted: Draft) -> Accepted:
-            return adopting.uploader(lambda: _code(ctx, args), offered)(drafted)
-
+        code = _code(ctx, args)
+        draft.now = now()  # the server takes only what is dated now, and the questions took their time
         draft.statement("server.set", {"log_key": canonical.b64(offered.log_key), "origin": offered.origin})
-        draft.submit = submit
+        draft.submit = adopting.uploader(code, offered)
     commit = draft.commit(args.message)
     ctx.note(f"{offered.origin} orders this policy from now on; commit and push .zopp with git")
     return _done(ctx, args, offered.origin, offered.log_key, draft.state.seq, commit)

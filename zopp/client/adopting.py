@@ -73,7 +73,7 @@ def key_of(text: str) -> bytes:
         raise UsageError("is no log key (43 characters of base64url)", code="log_key", place="--log-key") from None
 
 
-def uploader(code: Callable[[], str], offered: Offered) -> Callable[[Draft], Accepted]:
+def uploader(code: str, offered: Offered) -> Callable[[Draft], Accepted]:
     """The `submit` of a draft whose last line is the `server.set` of this server: the whole log is uploaded with the
     one-time code. Nothing is written unless the receipt of that line holds; IntegrityError (`policy.receipt`)."""
 
@@ -82,7 +82,7 @@ def uploader(code: Callable[[], str], offered: Offered) -> Callable[[Draft], Acc
         log = b"".join(line + b"\n" for line in lines)
         if len(log) > messages.MAX_LOG:
             raise UsageError("the policy log is longer than a server takes", code="too_large")
-        body = messages.build_request("workspace", code=code(), log=log.decode(), ws=state.ws)
+        body = messages.build_request("workspace", code=code, log=log.decode(), ws=state.ws)
         with Server(offered.origin, offered.log_key, draft.signer.key, tls=Tls.of(draft.ws.env)) as server:
             answer = server.post(f"/v1/workspaces/{state.name}", body)
         fields = messages.parse_answer("workspace", answer.body)

@@ -169,7 +169,12 @@ class Draft:
             self._manifest(scope, touched)
         if self._stale_blocks or self.lines or any(_other_files(touched) for touched in self._touched.values()):
             self._blocks()
-        journal.write(ws.checkout, self.changes)
+        try:
+            journal.write(ws.checkout, self.changes)
+        except ZoppError as exc:
+            if self.lines and self.submit is not None:
+                exc.hint = "the server has accepted the statements already: zopp policy pull, then zopp rekey"
+            raise
         # Also what the work tree had already: a file that somebody else changed and that is signed now.
         drafted = [path for path, pair in self.changes.items() if pair != (None, None)]
         if layout.POLICY in self.changes:
@@ -190,6 +195,7 @@ class Draft:
                     "the policy is ordered by a server, and this command does not ask it",
                     code="server.needed",
                     place=ws.state.server.origin,
+                    hint="take the server's log with: zopp policy pull; hand yours in with: zopp policy push",
                 )
             self.put(layout.POLICY, ws.log + b"".join(line + b"\n" for line in self.lines))
             return
