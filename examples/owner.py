@@ -22,8 +22,8 @@ async def main(data: Path, seq: int) -> None:
     try:
         await connection.execute("ALTER TABLE audit.entry DISABLE TRIGGER ALL")
         done = await connection.execute(
-            "UPDATE audit.entry SET body = convert_to(replace(convert_from(body, 'UTF8'), 'dave-laptop', 'bob-laptop'),"
-            " 'UTF8') WHERE seq = $1 AND log_id <> 'system'",
+            "UPDATE audit.entry SET body = convert_to(regexp_replace(convert_from(body, 'UTF8'),"
+            " '\"actor\":\"[a-z-]+\"', '\"actor\":\"mallory-laptop\"'), 'UTF8') WHERE seq = $1 AND log_id <> 'system'",
             seq,
         )
     finally:
