@@ -781,3 +781,73 @@ def test_a_protected_key_is_asked_for_once() -> None:
         assert ctx.passphrase("key") == ctx.passphrase("key") == "words"
     assert len(asked) == 1
     assert "words" not in repr(ctx)
+
+
+def test_long_logs_come_in_pages(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zopp.protocol.messages.MAX_LINES", 2)
+    alice = served.alice
+    alice.path(RECEIPT).unlink()
+    alice.ok("policy", "pull")
+    assert served.server.seen.count("GET /v1/policy/acme") > 3
+    alice.ok("verify")
+
+
+def test_a_ci_job_verifies_and_a_service_that_is_admin_changes(served: Served) -> None:
+    """ZOPP_TRUST is memory enough; what a job fetches is not remembered."""
+    served.alice.ok("grant", "ci", "admin", "api")
+    served.team.sync("ci is admin")
+    job = served.team.job()
+    job.ok("verify")
+    job.ok("grant", "bob", "read", "api/dev")
+    assert lines(job) == served.server.lines
+    served.alice.ok("policy", "pull")
+    assert "CI" in job.env
+
+
+def test_doctor_names_the_server(served: Served) -> None:
+    assert served.server.origin in served.alice.ok("doctor").out
+    served.alice.path(RECEIPT).unlink()
+    done = served.alice.zopp("doctor")
+    assert done.code == 1
+    assert "zopp policy pull" in done.out
+
+
+def test_reset_forgets_the_servers_log_too(served: Served) -> None:
+    notes = served.alice.home / ".local/state/zopp/logs"
+    assert list(notes.glob("*.note"))
+    served.alice.ok("trust", "--reset", "--yes")
+    assert not list(notes.glob("*.note"))
+
+
+def test_adopt_shows_and_asks(team: Team, standin: Standin) -> None:
+    """Without --yes and a terminal nothing is sent; a dry run neither; another key of the server is refused."""
+    before = team.alice.tree()
+    refused(team.alice.zopp("server", "adopt", standin.origin), 2, words=["--yes"])
+    done = team.alice.ok("server", "adopt", standin.origin, "--dry-run", "--json")
+    assert done.json["fingerprint"].startswith("SHA256:")
+    assert team.alice.tree() == before
+    assert not any(seen.startswith("POST") for seen in standin.seen)
+    refused(team.bob.zopp("server", "adopt", standin.origin, "--yes"), 1)
+    refused(team.alice.zopp("server", "adopt", "http://zopp.example.org"), 2)
+    refused(team.alice.zopp("server", "adopt", "http://127.0.0.1:9", "--yes"), 3)
+    refused(team.alice.zopp("server", "adopt", standin.origin, "--yes", "--code", "-", stdin="wrong"), 1)
+    assert team.alice.tree() == before
+
+
+def test_adopt_after_a_lost_answer(team: Team, standin: Standin) -> None:
+    """The server took the log; the same command again takes it from there."""
+    standin.lose = 1
+    before = team.alice.tree()
+    done = team.alice.zopp("server", "adopt", standin.origin, "--yes", "--code", "-", stdin=standin.code)
+    if done.code != 0:
+        assert team.alice.tree() == before
+        team.alice.ok("server", "adopt", standin.origin, "--yes")
+    assert lines(team.alice) == standin.lines
+    team.alice.ok("verify")
+
+
+def test_a_server_that_changed_its_key_without_a_statement(served: Served) -> None:
+    """A lost log key is another server; nothing here believes it."""
+    server = served.server
+    server.log_key = keys.generate()
+    refused(served.alice.zopp("server", "adopt", server.origin, "--yes"), 1, words=["log key"])
