@@ -1,6 +1,6 @@
 """What the owner of a database can do: change one row of the audit log, triggers or not. For the demo.
 
-    owner.py DATA SEQ      DATA: the folder of `zopp server dev`; SEQ: which entry of the workspace's log
+owner.py DATA SEQ      DATA: the folder of `zopp server dev`; SEQ: which entry of the workspace's log
 """
 
 import asyncio

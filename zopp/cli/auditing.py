@@ -26,7 +26,7 @@ from zopp.repo.environment import people_name
 from zopp.repo.signer import signer
 from zopp.repo.userdirs import state as state_of
 from zopp.repo.workspace import Workspace, require_writable
-from zopp.tlog import entry
+from zopp.tlog import checkpoint, entry
 from zopp.tlog.note import Note, Verifier
 
 _AGO = {"m": 60, "h": 3600, "d": 86400}
@@ -269,7 +269,7 @@ def _committed(ws: Workspace) -> list[tuple[bytes, str]]:
 def _verify(ctx: Context, args: argparse.Namespace) -> int:
     if args.from_export is None:
         with _opened(ctx) as (ws, log):
-            return _judge(ctx, args, ws, log.log.logs, log.export(), lambda: log.note)
+            return _judge(ctx, args, ws, log.log.logs, log.export(), lambda: log.note, online=log)
     ws = ctx.workspace(needs_receipt=False)
     if ws.place == "unpinned":
         require_writable(ws)
@@ -348,6 +348,7 @@ def _judge(
     rows: Iterator[Row],
     note: Callable[[], Note | None],
     extra: list[tuple[bytes, str]] | None = None,
+    online: Audit | None = None,
 ) -> int:
     # Online the first page brings the checkpoint that the rest is compared with.
     head = next(rows, None)
@@ -366,6 +367,11 @@ def _judge(
 
     found = audit.judge(_progress(ctx, every()), made)
     ctx.progress_done()
+    if online is not None and current is not None and any((f.code, f.index) == ("root", None) for f in found):
+        # The tree says that one of them is not what it was; its own hashes, if the server still has them, say which.
+        at = online.changed(checkpoint.verify(current, *logs))
+        if at is not None:
+            found.insert(0, Found(at, "leaf", "is not the record that the checkpoint covers"))
     return _answer(ctx, args, made, found, len(good))
 
 

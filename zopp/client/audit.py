@@ -18,7 +18,7 @@ from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import canonical
 from zopp.protocol import messages
 from zopp.protocol.replay import Found, Replay
-from zopp.tlog import checkpoint, entry, merkle
+from zopp.tlog import checkpoint, entry, merkle, tiles
 from zopp.tlog.checkpoint import Checkpoint
 from zopp.tlog.entry import Entry
 from zopp.tlog.note import Note, parse as parse_note
@@ -137,6 +137,24 @@ class Audit:
             if not rows and begin < end:
                 raise _order(self.log.server.origin)
         self.note = note
+
+    def changed(self, head: Checkpoint, begin: int = 0) -> int | None:
+        """The first record from `begin` on that is not the one that `head`, a verified checkpoint, covers: the server
+        still has the hashes that lead there, and the record's own is another. None if it has not, or none differs."""
+        name = self.log.state.name
+        leaves: list[bytes] = []
+        for n in range(0, head.size, tiles.WIDTH):
+            width = min(tiles.WIDTH, head.size - n)
+            part = self.log.server.get(f"/v1/log/{name}/{tiles.Tile(0, n // tiles.WIDTH, width).path()}").body
+            leaves += [part[at : at + merkle.HASH] for at in range(0, len(part), merkle.HASH)]
+        if len(leaves) != head.size or merkle.root_of(leaves) != head.root:
+            return None
+        for row in self.export(begin):
+            if row.index >= head.size:
+                break
+            if merkle.leaf_hash(row.body) != leaves[row.index]:
+                return row.index
+        return None
 
     # --- witnessing
 
