@@ -164,6 +164,14 @@ def ceiling(data, seconds, clients):
     return float(re.search(r"tps = ([\d.]+)", out).group(1))
 
 
+def serve(data, port):
+    """The server as `zopp server dev` runs it, but for the limits: the load comes from one address and one device."""
+    from zopp_server import dev, limits
+
+    off = limits.Settings(address_rate=0, principal_rate=0, quota_rate=0)
+    dev.run(data, port, lambda text: None, lambda code: print(code, flush=True), off)
+
+
 def main():
     """Print one line a figure."""
     parser = argparse.ArgumentParser()
@@ -173,13 +181,17 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--guess", type=int, default=1500, help="requests a second to prepare for")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--serve", metavar="DATA", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve:
+        serve(Path(args.serve), args.port)
+        return
     with tempfile.TemporaryDirectory(prefix="zopp-bench-") as folder:
         os.chmod(folder, 0o711)
         data, port = Path(folder, "data"), free_port()
-        zopp = [sys.executable, "-m", "zopp.cli.main"]
         server = subprocess.Popen(
-            [*zopp, "server", "dev", "--data", str(data), "--port", str(port)], stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, "--serve", str(data), "--port", str(port)], stdout=subprocess.PIPE, text=True
         )
         try:
             code = server.stdout.readline().strip()

@@ -128,6 +128,10 @@ class _Log:
     drafts: list[Draft] = field(default_factory=list)
     done: list[tuple[Job, Decided, int, State | None]] = field(default_factory=list)
     writes: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    idems: list[tuple[str, str, bytes, int]] = field(default_factory=list)
+    """principal, idempotency key, digest of the request, seq of its first entry"""
+    addrs: list[tuple[int, str]] = field(default_factory=list)
+    """seq of a request's first entry, and where it came from"""
     lines: list[tuple[statement.Statement, int]] = field(default_factory=list)
     appended: merkle.Appended | None = None
     note: Note | None = None
@@ -389,21 +393,9 @@ class Batcher:
         log.drafts += decided.entries
         log.writes += decided.writes
         if job.idem is not None and decided.entries and not context.again:
-            log.writes.append(
-                (
-                    "INSERT INTO rt.idempotency VALUES ($1, $2, $3, $4, $5, now() + interval '1 day')"
-                    " ON CONFLICT DO NOTHING",
-                    (job.ws or "", job.idem[0], job.idem[1], job.idem[2], first),
-                )
-            )
-        if job.addr is not None:
-            log.writes += [
-                (
-                    "INSERT INTO rt.client_addr VALUES ($1, $2, $3::text::inet) ON CONFLICT DO NOTHING",
-                    (log.id, seq, job.addr),
-                )
-                for seq in range(first, first + min(1, len(decided.entries)))
-            ]
+            log.idems.append((*job.idem, first))
+        if job.addr is not None and decided.entries:
+            log.addrs.append((first, job.addr))
         if decided.state is not None and log.workspace is not None:
             # Jobs behind this one in the batch are decided under the new policy; the cache learns after the commit.
             log.workspace = self.workspaces.moved(log.workspace, decided.state)
@@ -494,6 +486,13 @@ class Batcher:
         ws = log.workspace
         if log.lines and ws is not None:
             await self._policy(connection, log, ws)
+        if log.idems or log.addrs:
+            await connection.execute(
+                _BESIDE,
+                *(log.id, [seq for seq, _ in log.addrs], [addr for _, addr in log.addrs]),
+                log.ws or "",
+                *([each[part] for each in log.idems] for part in range(4)),
+            )
         grouped: dict[str, list[tuple[Any, ...]]] = {}
         for sql, arguments in log.writes:
             grouped.setdefault(sql, []).append(arguments)
@@ -617,6 +616,17 @@ UNION ALL
 SELECT 'i', i.ws, i.key, i.req_digest, i.first_seq, i.principal FROM rt.idempotency i
 JOIN unnest($6::text[], $7::text[], $8::text[]) AS w (ws, principal, key)
   ON (i.ws, i.principal, i.key) = (w.ws, w.principal, w.key)
+"""
+
+
+_BESIDE = """
+WITH a AS (
+  INSERT INTO rt.client_addr
+  SELECT $1::text, seq, addr::inet FROM unnest($2::bigint[], $3::text[]) AS t (seq, addr) ON CONFLICT DO NOTHING
+)
+INSERT INTO rt.idempotency
+SELECT $4::text, principal, key, digest, seq, now() + interval '1 day'
+FROM unnest($5::text[], $6::text[], $7::bytea[], $8::bigint[]) AS t (principal, key, digest, seq) ON CONFLICT DO NOTHING
 """
 
 

@@ -13,12 +13,19 @@ from zopp_server import bootstrap, custody, embedded, serve, startup
 from zopp_server.config import Settings
 from zopp_server.db import migrate
 from zopp_server.embedded import Embedded
+from zopp_server.limits import Settings as Limits
 
 DATABASE = "zopp"
 PORT = 8420
 
 
-def run(data: Path, port: int | None, say: Callable[[str], None], tell_code: Callable[[str], None]) -> None:
+def run(
+    data: Path,
+    port: int | None,
+    say: Callable[[str], None],
+    tell_code: Callable[[str], None],
+    limits: Limits | None = None,
+) -> None:
     """Serve on 127.0.0.1 until interrupted. `data` is made if it is not there. The port is part of the origin, which
     the policy log names, so it is kept in the folder; UsageError if another one is asked for later."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +49,9 @@ def run(data: Path, port: int | None, say: Callable[[str], None], tell_code: Cal
             say(f"no workspace yet. In its repository: zopp server adopt {settings.origin}")
             say("it asks for this one-time code, good for 24 hours:")
             tell_code(made)
-        serve.main(settings, lambda service: say(f"serving {settings.origin}, data in {data}; stop with ctrl-C"))
+        serve.main(
+            settings, lambda service: say(f"serving {settings.origin}, data in {data}; stop with ctrl-C"), limits
+        )
 
 
 def _port(data: Path, wanted: int | None) -> int:

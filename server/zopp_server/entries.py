@@ -48,6 +48,7 @@ def draft(
     policy_seq: int | None = None,
     request: SignedRequest | None = None,
     ip: bytes | None = None,
+    checked: bool = False,
 ) -> Draft:
     """See `tlog.entry.build`, whose errors these are."""
     body = entry.build(
@@ -64,6 +65,7 @@ def draft(
         policy_seq=policy_seq,
         request=request,
         ip=ip,
+        checked=checked,
     )
     project, env = None, None
     if scope is not None and scope.kind != "workspace":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import resource
 import ssl
 import sys
@@ -37,6 +38,13 @@ class _Server(uvicorn.Server):
             return
         self._service.draining = True
         asyncio.get_running_loop().call_later(self._drain, super().handle_exit, sig, frame)
+
+
+def settle() -> None:
+    """Collect garbage less often: the process makes many small objects that die young, and few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def harden() -> None:
@@ -82,6 +90,7 @@ async def run(
     async with startup.opened(settings, gate=parts.gate, observer=parts.observer) as service, parts.running(service):
         made = application.build(service, failed=parts.failed, health=lambda: startup.reasons(service))
         server = _Server(config(settings, observability.Observed(made, parts.metrics)), service, settings.drain)
+        settle()
         ready(service)
         await server.serve()
 

@@ -267,7 +267,10 @@ _SEALED = f.record(
 
 def seal(recipient: str, *, id: bytes, keys: Iterable[Released]) -> str:
     """All file keys of an answer in one armored age file for `recipient`: the one registered in the policy log, never
-    one that a request names. FormatError for what `unseal` refuses."""
+    one that a request names. FormatError for two keys of one stanza, or of another length."""
+    keys = list(keys)
+    if len({each.stanza for each in keys}) != len(keys) or any(len(each.key) != filekey.FILE_KEY for each in keys):
+        raise FormatError("a stanza has one file key, of 16 bytes", code="sealed")
     plain = canonical.encode(
         {
             "id": canonical.b64(id),
@@ -283,7 +286,6 @@ def seal(recipient: str, *, id: bytes, keys: Iterable[Released]) -> str:
             "v": 1,
         }
     )
-    _plain(plain)
     return agefile.wrap(recipient, plain)
 
 

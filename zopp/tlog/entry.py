@@ -272,9 +272,11 @@ def build(
     policy_seq: int | None = None,
     request: SignedRequest | None = None,
     ip: bytes | None = None,
+    checked: bool = False,
 ) -> bytes:
-    """The body of an entry. `data` as ACTIONS[action] says, a statement's `line` as the value that
-    `canonical.decode(line)` gives. FormatError with every problem, or (`entry_size`) if it is longer than MAX_BODY:
+    """The body of an entry. `checked`: every value has been through this module's or the protocol's checks already, as
+    those of a parsed release request have, and only the length is looked at. `data` as ACTIONS[action] says, a
+    statement's `line` as the value that `canonical.decode(line)` gives. FormatError with every problem, or (`entry_size`) if it is longer than MAX_BODY:
     what cannot be recorded must not be done."""
     body = canonical.encode(
         {
@@ -294,7 +296,10 @@ def build(
             "v": 1,
         }
     )
-    parse(body)
+    if not checked:
+        parse(body)
+    elif len(body) > MAX_BODY:
+        raise FormatError("an audit entry is longer than 65,535 bytes", code="entry_size")
     return body
 
 

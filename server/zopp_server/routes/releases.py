@@ -190,6 +190,7 @@ def _entry(
         policy_seq=state.seq,
         request=caller.presented.request,
         ip=caller.ip,
+        checked=True,  # a parsed request, verified names and what this module made: it is the busiest entry
     )
 
 
