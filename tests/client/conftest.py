@@ -1,35 +1,36 @@
+"""A stand-in server, and the team with its workspace adopted there."""
+
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from tests.client.brokers import adopt
-from tests.client.standin import StandIn
+from tests.client.standin import Standin
 from tests.support import Team
 
 
-@dataclass
-class Brokered:
-    """`team`, whose environment prod is brokered, and its `server`, a stand-in. Everyone is in sync."""
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    """An empty stand-in."""
+    made = Standin()
+    yield made
+    made.stop()
 
-    team: Team
-    server: StandIn
+
+class Served:
+    """The team at a server: `server` is anything with `.origin`."""
+
+    def __init__(self, team: Team, server: Standin) -> None:
+        self.team, self.server = team, server
+        self.alice, self.bob, self.carol, self.ci = team.alice, team.bob, team.carol, team.ci
+
+    def adopt(self) -> None:
+        self.alice.ok("server", "adopt", self.server.origin, "--code", "-", "--yes", stdin=self.server.code)
+        self.team.sync("server")
 
 
 @pytest.fixture
-def served(team: Team) -> Iterator[Brokered]:
-    """A team with a server and no brokered environment yet; bob may write prod."""
-    standin = StandIn(team.alice.path(".zopp/policy.jsonl"))
-    adopt(team, standin)
-    team.alice.ok("grant", "bob", "write", "api/prod")
-    team.sync("server")
-    yield Brokered(team, standin)
-    standin.stop()
-
-
-@pytest.fixture
-def world(served: Brokered) -> Brokered:
-    """The same with prod brokered."""
-    served.team.alice.ok("env", "kind", "prod", "brokered")
-    served.team.sync("brokered")
-    return served
+def served(team: Team, standin: Standin) -> Served:
+    """acme at the stand-in; everybody has pulled that with git."""
+    made = Served(team, standin)
+    made.adopt()
+    return made

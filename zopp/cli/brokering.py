@@ -47,7 +47,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     if args.action == "plugin-identity":
         return _plugin_identity(ctx, args)
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         scope = scope_of(draft.ws, args.name, args.project)
         require(draft.state, draft.signer.principal, f"env.{args.action}", scope)
         if args.action == "kind":
@@ -114,13 +114,14 @@ def _breakglass(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str
 
 def _new_key(ctx: Context, args: argparse.Namespace, draft: Draft, scope: str) -> str:
     """The server's next key for the environment. A dry run asks nobody and works with a key that nothing keeps."""
-    if args.dry_run:
-        return identity.generate()[1]
     from zopp.client import connect, serverkeys
     from zopp.repo import userdirs
 
     ws = draft.ws
     with connect.server_of(ws.state, draft.signer.key, ctx.env) as server:
+        if args.dry_run:
+            ctx.note(f"{server.origin} would be asked for the key; the one shown here is nobody's")
+            return identity.generate()[1]
         return serverkeys.new_key(server, connect.log_of(ws.state, userdirs.state(ctx.env)), ws.state, scope)
 
 

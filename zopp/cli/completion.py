@@ -59,7 +59,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _words(ctx: Context, kind: str) -> list[str]:
-    ws = open_workspace(ctx.cwd, ctx.env, recover=False)
+    ws = open_workspace(ctx.cwd, ctx.env, recover=False, needs_receipt=False)
     if kind == "envs":
         return names(ws)
     if kind == "subjects":

@@ -17,6 +17,7 @@ from zopp.errors import Unknown, UsageError
 from zopp.repo.brokered import Releaser, Stanza
 from zopp.repo.changing import changing
 from zopp.repo.draft import Draft
+from zopp.repo.environment import people_name
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace, open_workspace
 
@@ -32,6 +33,7 @@ class Context:
     yes: bool = False
     _keyring: Keyring | None = field(default=None, init=False)
     _releases: Releaser | None = field(default=None, init=False)
+    _asked: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     # --- streams
 
@@ -100,7 +102,13 @@ class Context:
 
     def passphrase(self, source: str) -> str:
         """The passphrase of a locked key; `source` says which. The system's keychain is asked first where the extra
-        `keychain` is installed; `zopp principal remember` puts it there."""
+        `keychain` is installed; `zopp principal remember` puts it there. Nobody is asked twice in one command, which
+        may need a signing key for its statement and for a release."""
+        if source not in self._asked:
+            self._asked[source] = self._passphrase(source)
+        return self._asked[source]
+
+    def _passphrase(self, source: str) -> str:
         from importlib.util import find_spec
 
         if find_spec("keyring") is not None:
@@ -132,9 +140,9 @@ class Context:
             self._releases = Releases(self.keyring, self.passphrase)
         return self._releases(ws, scope, purpose, items)
 
-    def workspace(self) -> Workspace:
+    def workspace(self, *, needs_receipt: bool = True) -> Workspace:
         """The workspace of the current folder, for reading; what is odd about it is said once."""
-        ws = open_workspace(self.cwd, self.env)
+        ws = open_workspace(self.cwd, self.env, needs_receipt=needs_receipt)
         self._say_trust(ws)
         return ws
 
@@ -151,15 +159,34 @@ class Context:
             self.warn(f"the policy here is {how} the one this clone has seen on the default branch")
 
     @contextmanager
-    def changing(self, *, on_old_base: bool = False) -> Iterator[Draft]:
-        """A draft under the lock, in a clone that may write. The caller commits it."""
+    def changing(self, *, on_old_base: bool = False, policy: bool = False) -> Iterator[Draft]:
+        """A draft under the lock, in a clone that may write. The caller commits it. `policy`: it may draft statements,
+        so where a server orders them it is asked first, and again before anything is written."""
 
         def opened(ws: Workspace) -> None:
             if ws.place != "unpinned":
                 self._say_trust(ws)
 
-        with changing(self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened) as draft:
-            yield draft
+        if not policy:
+            with changing(self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened) as draft:
+                yield draft
+            return
+        from zopp.cli import served  # where only secrets change, no network code is loaded
+
+        desk = served.desk(self)
+        try:
+            with changing(
+                self.cwd, self.env, self.passphrase, on_old_base=on_old_base, opened=opened, newest=desk.newest,
+                submit=desk.submit,
+            ) as draft:  # fmt: skip
+                yield draft
+        finally:
+            desk.close()
+        for scope in draft.left:
+            self.warn(
+                f"others changed who reads {people_name(scope)} meanwhile, so its files are not done: "
+                f"zopp rekey {people_name(scope)}"
+            )
 
 
 def read_stdin() -> str:

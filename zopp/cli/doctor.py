@@ -19,7 +19,7 @@ from zopp.policy.names import Scope
 from zopp.policy.roles import Role
 from zopp.repo import attributes, exposure, git, journal, pins, userdirs
 from zopp.repo.environment import people_name
-from zopp.repo.workspace import Workspace, open_workspace
+from zopp.repo.workspace import Workspace, open_workspace, require_receipt
 
 Say = Callable[[str, str], None]
 
@@ -41,7 +41,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     say(*(("ok", "git found") if shutil.which("git") else ("fail", "git is not installed")))
     _keys(ctx, say)
     try:
-        ws = open_workspace(ctx.cwd, ctx.env, recover=False, ci_needs_pin=False)
+        ws = open_workspace(ctx.cwd, ctx.env, recover=False, ci_needs_pin=False, needs_receipt=False)
     except ZoppError as exc:
         say("fail", f"workspace: {exc}" + (f" ({exc.hint})" if exc.hint else ""))
     else:
@@ -77,6 +77,12 @@ def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
         say("fail", f"the policy here is {ws.place} the one seen on the default branch")
     else:
         say("ok", f"pinned ({ws.place}), heads are learned on branch {ws.pin.default_branch if ws.pin else None}")
+    if state.server is not None:
+        try:
+            require_receipt(ws)
+            say("ok", f"policy server {state.server.origin}, which accepted statement {state.seq}")
+        except ZoppError as exc:
+            say("fail", f"{exc.message}: {exc.hint}")
     mine = ctx.keyring.recipients()
     me = [name for name, p in state.principals.items() if p.recipient in mine]
     if me:

@@ -69,7 +69,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if args.action in brokering.ACTIONS:
         return brokering.run(ctx, args)
     action = "archive" if args.action == "delete" else args.action
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         scope = scope_of(draft.ws, args.name, args.project)
         require(draft.state, draft.signer.principal, f"env.{action}", scope)
         if action != "archive" and draft.state.envs[scope].protected == (action == "protect"):
@@ -100,7 +100,7 @@ def _listed(data: bytes | None) -> list[str]:
 
 
 def _add(ctx: Context, args: argparse.Namespace) -> int:
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         ws = draft.ws
         names.check_name(args.name)
         project = next(p for p in ws.state.projects if p.partition("@")[0] == ws.project)

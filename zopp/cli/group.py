@@ -34,7 +34,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     if args.action == "list":
         return _list(ctx, args)
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         action = args.action.partition("-")[0]
         if action == "create":
             require(draft.state, draft.signer.principal, "group.create", draft.state.name)

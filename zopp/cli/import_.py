@@ -124,7 +124,7 @@ def _read(ctx: Context, source: str) -> tuple[bytes, str]:
 
 def _existing(ctx: Context, draft: Draft, env: Environment) -> dict[str, str]:
     found: dict[str, str] = {}
-    for opened in values.open_all(draft.ws, env, ctx.keyring, draft.keys):
+    for opened in values.open_all(draft.ws, env, ctx.keyring, "edit", draft.keys):
         for leaf in opened.leaves:
             value = sopsfile.lookup(opened.tree, leaf)
             if len(leaf) == 1:

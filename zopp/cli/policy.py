@@ -2,6 +2,8 @@
 
 show             the state in words: who is there, which roles
 log              every statement in words, newest last; --raw as it stands
+pull             what the server has beyond this log, verified, with its receipt
+push             hand in statements that were signed here and are not at the server yet
 rebase           two branches changed the policy: sign yours again on top of theirs, if it means the same
 allowed-signers  the writers' keys as `ssh-keygen -Y verify` wants them
 """
@@ -25,6 +27,7 @@ from zopp.repo.signer import signer
 EXAMPLES = epilog(
     "zopp policy show",
     "zopp policy log --json",
+    "zopp policy pull -m 'policy of today'",
     "zopp policy rebase --onto origin/main",
     "zopp policy allowed-signers -e production > allowed",
 )
@@ -36,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("show", help="the state in words", description="the state in words")
     sub = actions.add_parser("log", help="every statement in words", description="every statement in words")
     sub.add_argument("--raw", action="store_true", help="the lines as they stand")
+    sub = actions.add_parser("pull", help="fetch the server's log", description="fetch the server's log, verified")
+    sub.add_argument("--replace", action="store_true", help="also where the log here parts from the server's")
+    add_change(sub, yes=True)
+    sub = actions.add_parser("push", help="hand in what the server lacks", description="hand in what the server lacks")
+    add_change(sub, yes=True)
     sub = actions.add_parser("rebase", help="sign yours on top of theirs", description="sign yours on top of theirs")
     sub.add_argument("--onto", metavar="REV", help="the other side (default: what is being merged)")
     add_change(sub, yes=True)
@@ -47,11 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
+    if args.action in ("pull", "push"):
+        from zopp.cli import policyserver  # only here the network is needed
+
+        return policyserver.run(ctx, args)
     return {"show": _show, "log": _log, "rebase": _rebase, "allowed-signers": _signers}[args.action](ctx, args)
 
 
 def _show(ctx: Context, args: argparse.Namespace) -> int:
-    state = ctx.workspace().state
+    state = ctx.workspace(needs_receipt=False).state
     bindings = [(subjects.shown(where), who.kind, who.name, str(role)) for who, where, role in state.bindings]
     if ctx.as_json:
         ctx.data(
@@ -73,7 +85,7 @@ def _show(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _log(ctx: Context, args: argparse.Namespace) -> int:
-    ws = ctx.workspace()
+    ws = ctx.workspace(needs_receipt=False)
     if args.raw:
         sys.stdout.buffer.write(ws.log)
         return 0
@@ -110,12 +122,10 @@ def _signers(ctx: Context, args: argparse.Namespace) -> int:
 def _rebase(ctx: Context, args: argparse.Namespace) -> int:
     checkout = layout.find_checkout(ctx.cwd)
 
+    from zopp.cli import served
+
     def ask(st: Statement, then: list[str], here: list[str]) -> bool:
-        ctx.note(f"{sentences.words(st)}: means something else on the other side")
-        for title, lines in (("then", then), ("now", here)):
-            for line in lines or ["nothing"]:
-                ctx.note(f"  {title}: {line}")
-        return ctx.interactive() and ctx.confirm("sign it all the same?", otherwise="")
+        return served.still_wanted(ctx, st, then, here, "on the other side")
 
     with journal.lock(checkout):
         if journal.pending(checkout):

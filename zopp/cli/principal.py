@@ -203,7 +203,7 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
     if asked is None:
         return 1
     name, user = asked.request["name"], asked.request["user"]
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         require(draft.state, draft.signer.principal, "principal.enrol", draft.state.name)
         known = draft.state.principals.get(name)
         if known is not None and known.user == user and known.enabled:
@@ -224,7 +224,7 @@ def _rekey(ctx: Context, args: argparse.Namespace) -> int:
     if asked is None:
         return 1
     name = asked.request["name"]
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         _known(draft, name)
         require(draft.state, draft.signer.principal, "principal.rekey", draft.state.name)
         if draft.signer.principal == name:
@@ -243,7 +243,7 @@ def _add_user(draft: Draft, user: str | None, email: str | None) -> None:
 
 def _adopt(ctx: Context, args: argparse.Namespace) -> int:
     recipient = agefile.canonical_recipient(args.recipient)
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         require(draft.state, draft.signer.principal, "principal.enrol", draft.state.name)
         _add_user(draft, args.user, None)
         asked = create.request(
@@ -371,7 +371,7 @@ def _known(draft: Draft, name: str) -> str:
 
 
 def _switch(ctx: Context, args: argparse.Namespace) -> int:
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         if args.name in draft.state.users and args.action == "enable":
             return _enable_user(ctx, args, draft)
         name = _known(draft, args.name)
@@ -395,7 +395,7 @@ def _enable_user(ctx: Context, args: argparse.Namespace, draft: Draft) -> int:
 
 
 def _cap(ctx: Context, args: argparse.Namespace) -> int:
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         name = _known(draft, args.name)
         require(draft.state, draft.signer.principal, "cap.set", draft.state.name)
         cap = None if args.role == "clear" else args.role

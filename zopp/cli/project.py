@@ -36,7 +36,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             for name in rows:
                 ctx.out(name)
         return 0
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         ws = draft.ws
         if args.action == "create":
             require(draft.state, draft.signer.principal, "project.create", draft.state.name)

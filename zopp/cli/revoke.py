@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
+    with ctx.changing(on_old_base=args.on_old_base, policy=True) as draft:
         state = draft.state
         scope = subjects.scope(state, args.scope)
         subject = subjects.subject(state, args.subject)

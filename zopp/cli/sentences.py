@@ -50,6 +50,13 @@ def words(st: Statement) -> str:
             return f"environment {subjects.shown(data['env'])} has " + (
                 f"the break-glass key {key}" if key else "no break-glass key any more"
             )
+        case "server.set":
+            return f"{data['origin']} orders the policy, with log key {data['log_key'][:11]}…"
+        case "invite.create":
+            return f"invite {data['invite']} lets a person {data['role']} {scope()}"
+        case "invite.redeem":
+            asked = data["request"]
+            return f"{asked['user']} joins by invite {data['invite']}, on {asked['name']}"
         case _:
             subject = next(
                 (

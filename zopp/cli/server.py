@@ -8,6 +8,7 @@ check      is the database as it must be? the check that serving begins with
 backup     write everything to a file
 restore    bring a database up to a backup, against a checkpoint that somebody kept
 kek        rotate the key encryption key
+adopt      upload this workspace's log to a server, which orders its policy from then on; or change its log key
 """
 
 import argparse
@@ -20,11 +21,14 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from zopp.cli.context import Context
-from zopp.cli.parser import Parser, epilog
+from zopp.cli.parser import Parser, add_change, epilog
 from zopp.errors import Unknown, UsageError
 
 EXAMPLES = epilog(
     "zopp server dev",
+    "zopp server adopt https://zopp.example.org                   the one-time code is asked for",
+    "zopp server adopt https://zopp.example.org --code - < code   or read from standard input",
+    "zopp server adopt https://zopp.example.org --log-key KEY     a new log key, as the server's operator says it",
     "zopp server migrate && zopp server serve",
     "zopp server backup > backup.jsonl",
     "zopp server restore backup.jsonl --checkpoint .zopp/checkpoint",
@@ -54,12 +58,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--checkpoint", required=True, metavar="NOTE", help="a signed checkpoint that somebody kept (.zopp/checkpoint)"
     )
+    configure_adopt(add("adopt", "have a server order this workspace's policy"))
     sub = add("kek", "rotate the key encryption key")
     sub.add_argument("what", choices=("rotate",), help="rotate: from ZOPP_SERVER_KEK_FILE to ZOPP_SERVER_NEXT_KEK_FILE")
 
 
+def configure_adopt(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zopp server adopt`."""
+    parser.add_argument("url", metavar="URL", help="https://HOST[:PORT]")
+    parser.add_argument("--code", choices=("-",), help="- reads the one-time code from standard input")
+    parser.add_argument("--log-key", metavar="KEY", help="change to this log key, which the server has prepared")
+    add_change(parser, yes=True)
+
+
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
+    if args.action == "adopt":
+        from zopp.cli import serveradopt
+
+        return serveradopt.run(ctx, args)
     try:
         import zopp_server  # noqa: F401
     except ImportError:

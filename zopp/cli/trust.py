@@ -5,6 +5,8 @@ Compare the fingerprint with a colleague before you pin.
 """
 
 import argparse
+import contextlib
+import os
 
 from zopp.cli.context import Context
 from zopp.cli.parser import add_yes, epilog
@@ -36,12 +38,13 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if args.reset:
         if not ctx.confirm("forget which workspace this clone belongs to?", otherwise="zopp trust --reset --yes"):
             return 1
+        _forget_log(pins.find(state_dir, checkout, {}), state_dir)
         pins.forget(state_dir, checkout)
         ctx.note("the pin is gone; look at the fingerprint and pin again with: zopp trust")
         if ctx.as_json:
             ctx.data({"pinned": False})
         return 0
-    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False, new_project=True)
+    ws = open_workspace(ctx.cwd, ctx.env, ci_needs_pin=False, new_project=True, needs_receipt=False)
     state = ws.state
     text = pins.format_trust(state.name, state.ws, state.seq, state.head)
     if args.show:
@@ -85,3 +88,13 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ctx.out(f"remembered policy head: {ws.pin.seq} {ws.pin.head}")
         ctx.out(f"here: {state.seq} {state.head} ({ws.place})")
     return 0 if ws.place in ("current", "ahead") else 1
+
+
+def _forget_log(pin: pins.Pin | None, state_dir: str) -> None:
+    """Also the server's checkpoint that this user keeps: a server that was set up anew has another log."""
+    if pin is None:
+        return
+    from zopp.client import remembered  # no other form of this command has to do with a server
+
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(remembered.path_of(state_dir, pin.genesis))

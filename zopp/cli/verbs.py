@@ -3,6 +3,7 @@
 # (verb, module in zopp.cli, what it does), in the order of the overview
 VERBS = (
     ("init", "init", "start a workspace in this git repository"),
+    ("join", "join", "join a workspace by an invite's code"),
     ("trust", "trust", "show and set what this clone trusts"),
     ("set", "set", "set a value"),
     ("get", "get", "print a value"),
@@ -24,11 +25,13 @@ VERBS = (
     ("env", "env", "environments: add, list, show, protect, kind, serverkey, breakglass, …"),
     ("principal", "principal", "devices and services: request, add, list, disable, cap, …"),
     ("group", "group", "groups: create, add, remove, list, delete"),
+    ("invite", "invite", "invites: create, list, revoke, countersign"),
     ("project", "project", "projects: create, list, archive"),
     ("workspace", "workspace_", "show this workspace"),
-    ("policy", "policy", "the policy log: show, log, rebase, allowed-signers"),
+    ("policy", "policy", "the policy log: show, log, pull, push, rebase, …"),
     ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
     ("agent", "agent", "a key service of your own for stock sops and brokered files"),
+    ("audit", "audit", "the audit log: list, get, count, export, witness, verify"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )

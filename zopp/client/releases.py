@@ -136,11 +136,12 @@ def _refused(state: State, principal: str, scope: str, items: Sequence[Stanza], 
     if isinstance(exc, NotFound) and exc.code == "unmatched":
         return _unmatched(scope, items[0])
     if isinstance(exc, Unknown):
+        lost = "; if it is lost, whoever holds the break-glass key can open it" if state.envs[scope].break_glass else ""
         return Unknown(
             f"{people_name(scope)} is brokered, and {exc.message}",
             code=exc.code,
             place=exc.place,
-            hint=exc.hint or "try again; with the server lost, a break-glass key opens its half",
+            hint=(exc.hint or "run the command again") + lost,
         )
     return exc
 

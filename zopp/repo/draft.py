@@ -5,12 +5,12 @@ process made or checked. `commit` is the only writer of a repository.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zopp._fast import sha512
-from zopp.errors import ZoppError
+from zopp.errors import Unknown, ZoppError
 from zopp.keys import sshsig
 from zopp.policy import apply as policy_apply, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
@@ -29,19 +29,34 @@ class _Touched:
     meta: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a server accepted: the whole `log` with its `state`, and the `receipt` file that proves it. Its last
+    statements are those that were drafted, perhaps signed again behind others that came first."""
+
+    log: bytes
+    state: State
+    receipt: bytes
+
+
 @dataclass(slots=True)
 class Draft:
-    """`state` is the policy after the statements drafted so far. `now` is in Unix seconds. `keys`: the data keys that
-    this command made or opened, by path, so that no file is released to it twice."""
+    """`state` is the policy after the statements drafted so far. `now` is in Unix seconds. `submit` has the drafted
+    lines accepted by the server that the policy names, before anything is written; it raises if they are not. `keys`:
+    the data keys that this command made or opened, by path, so that no file is released to it twice."""
 
     ws: Workspace
     signer: Signer
     now: int
+    submit: "Callable[[Draft], Accepted] | None" = None
     state: State = field(init=False)
     lines: list[bytes] = field(default_factory=list)
     changes: dict[str, tuple[bytes | None, bytes | None]] = field(default_factory=dict)
     keys: dict[str, bytes] = field(default_factory=dict, repr=False)
+    left: list[str] = field(default_factory=list)
+    """After `commit`: environments whose drafted files were left out, as others changed their readers meanwhile."""
     _touched: dict[str, _Touched] = field(default_factory=dict)
+    _made: set[tuple[str, str]] = field(default_factory=set)
     _stale_blocks: bool = False
 
     def __post_init__(self) -> None:
@@ -77,6 +92,8 @@ class Draft:
         it was not opened and is the one that was committed to; `share` (share 1 of a brokered file) None: so is that
         one."""
         touched = self.touch(env)
+        if made:
+            self._made.add((env.scope, path))
         old = touched.files.get(path)
         assert old is not None or data_key is not None
         kc1 = None
@@ -140,24 +157,74 @@ class Draft:
 
     def commit(self, message: str | None = None) -> str | None:
         """Write everything through the journal; with `message` also make a git commit of exactly these paths and
-        return its id. The caller holds the journal's lock."""
+        return its id. The caller holds the journal's lock. With a server its word comes first: what it refuses, and
+        what it cannot be asked, is not written (policy-server.md §1.5)."""
         ws = self.ws
         if self.lines:
-            self.put(layout.POLICY, ws.log + b"".join(line + b"\n" for line in self.lines))
+            self._accept()
+        elif ws.receipt is not None:
+            # What was fetched before drafting is written with what stands on it.
+            self._mirror(ws.log, ws.receipt)
         for scope, touched in self._touched.items():
             self._manifest(scope, touched)
         if self._stale_blocks or self.lines or any(_other_files(touched) for touched in self._touched.values()):
             self._blocks()
-        journal.write(ws.checkout, self.changes)
+        try:
+            journal.write(ws.checkout, self.changes)
+        except ZoppError as exc:
+            if self.lines and self.submit is not None:
+                exc.hint = "the server has accepted the statements already: zopp policy pull, then zopp rekey"
+            raise
         # Also what the work tree had already: a file that somebody else changed and that is signed now.
         drafted = [path for path, pair in self.changes.items() if pair != (None, None)]
-        if self.lines:
+        if layout.POLICY in self.changes:
             ws.state, ws.log = self.state, self.changes[layout.POLICY][1] or b""
-            policycache.store(self.state, ws.log, cache_dir=userdirs.cache(ws.env))
+            if policycache.proven(ws.state, ws.log, ws.receipt):
+                policycache.store(self.state, ws.log, cache_dir=userdirs.cache(ws.env))
         made = git.commit(ws.root, drafted, message, ws.env) if message is not None and drafted else None
         if made is not None:
             memory.learn(ws, [open_environment(ws, scope) for scope in self._touched])
         return made
+
+    def _accept(self) -> None:
+        """Make the log what the server has accepted, or without a server what was drafted."""
+        ws = self.ws
+        if self.submit is None:
+            if ws.state.server is not None:
+                raise Unknown(
+                    "the policy is ordered by a server, and this command does not ask it",
+                    code="server.needed",
+                    place=ws.state.server.origin,
+                    hint="take the server's log with: zopp policy pull; hand yours in with: zopp policy push",
+                )
+            self.put(layout.POLICY, ws.log + b"".join(line + b"\n" for line in self.lines))
+            return
+        accepted = self.submit(self)
+        if accepted.state.head != self.state.head:
+            self._moved(accepted.state)
+        self.state = accepted.state
+        ws.receipt = accepted.receipt
+        self._mirror(accepted.log, accepted.receipt)
+
+    def _moved(self, state: State) -> None:
+        """Others' statements came first. Files that were drafted stand only where the readers are those they were
+        made for; a data key that was made here is then as new as the new head."""
+        for scope, touched in list(self._touched.items()):
+            if scope in state.envs and dict(state.readers(scope)) == dict(self.state.readers(scope)):
+                for path, entry in touched.files.items():
+                    if (scope, path) in self._made:
+                        touched.files[path] = FileEntry(entry.sha512, entry.kc, state.seq, entry.dk_by, entry.kc1)
+                continue
+            for path in touched.files:
+                self.changes.pop(path, None)
+            del self._touched[scope]
+            self.left.append(scope)
+
+    def _mirror(self, log: bytes, receipt: bytes) -> None:
+        for path, data in ((layout.POLICY, log), (layout.RECEIPT, receipt)):
+            if self.ws.read(path) != data:
+                self.put(path, data)
+                self._stale_blocks = True
 
     def _manifest(self, scope: str, touched: _Touched) -> None:
         path = layout.manifest_path(scope)

@@ -6,6 +6,8 @@ from zopp.errors import NotFound, Unknown
 
 SETTINGS = "zopp.toml"
 POLICY = ".zopp/policy.jsonl"
+RECEIPT = ".zopp/policy.receipt"
+CHECKPOINT = ".zopp/checkpoint"
 PROVENANCE = ".zopp/provenance"
 EXPOSURE = ".zopp/exposure"
 

@@ -28,8 +28,10 @@ def load(cache_dir: str, genesis: str) -> view.View | None:
         return None
 
 
-def fold(data: bytes, *, genesis: str, cache_dir: str) -> State:
-    """The state after the log `data`, signatures of a cached verified prefix not checked again."""
+def fold(data: bytes, *, genesis: str, cache_dir: str, receipt: bytes | None = None) -> State:
+    """The state after the log `data`, signatures of a cached verified prefix not checked again. What is cached is taken
+    as it is by the short way of `get` and `list`, so a head that names a server is kept only if the `receipt` file
+    proves it (A6); whether to refuse it is the caller's."""
     cached = load(cache_dir, genesis)
     try:
         verified = None if cached is None else _common(cached, log.split(data))
@@ -37,9 +39,22 @@ def fold(data: bytes, *, genesis: str, cache_dir: str) -> State:
     except ZoppError as exc:
         exc.place = f"{layout.POLICY}: {exc.place}" if exc.place else layout.POLICY
         raise
-    if cached is None or (state.seq, state.head) != (cached.seq, cached.head):
+    if (cached is None or (state.seq, state.head) != (cached.seq, cached.head)) and proven(state, data, receipt):
         store(state, data, cache_dir=cache_dir)
     return state
+
+
+def proven(state: State, data: bytes, receipt: bytes | None) -> bool:
+    """Whether the log names no server, or the receipt file proves its last line."""
+    if state.server is None:
+        return True
+    from zopp.protocol import mirror  # where there is no server, its protocol is not loaded
+
+    try:
+        mirror.check(state, log.split(data), receipt)
+    except ZoppError:
+        return False
+    return True
 
 
 def _common(cached: view.View, lines: list[bytes]) -> tuple[int, str] | None:

@@ -380,11 +380,12 @@ def decrypt_all(
     env: Environment,
     files: Sequence[SecretsFile],
     keyring: Keyring,
+    purpose: str = "read",
     known: dict[str, bytes] | None = None,
 ) -> list[Tree]:
     """The plaintext trees of listed files, checked as `decrypt` does; of a brokered environment one release for all."""
     trees = []
-    for file, key in zip(files, data_keys(ws, env, files, keyring, "read", known), strict=True):
+    for file, key in zip(files, data_keys(ws, env, files, keyring, purpose, known), strict=True):
         assert file.sops is not None
         try:
             trees.append(file.sops.decrypt(key.data))

@@ -53,9 +53,11 @@ class Opened:
     leaves: list[Path]
 
 
-def open_all(ws: Workspace, env: Environment, keyring: Keyring, known: dict[str, bytes] | None = None) -> list[Opened]:
-    """Every file of a readable environment, decrypted; a key that stands in two files is an error. `known` as in
-    `unlock.data_keys`."""
+def open_all(
+    ws: Workspace, env: Environment, keyring: Keyring, purpose: str = "read", known: dict[str, bytes] | None = None
+) -> list[Opened]:
+    """Every file of a readable environment, decrypted; a key that stands in two files is an error. `purpose` and
+    `known` as in `unlock.data_keys`."""
     require_readable(env)
     found = []
     seen: dict[Path, str] = {}
@@ -70,7 +72,7 @@ def open_all(ws: Workspace, env: Environment, keyring: Keyring, known: dict[str,
                     place=path,
                 )
         found.append((path, leaves))
-    trees = decrypt_all(ws, env, list(env.files.values()), keyring, known)
+    trees = decrypt_all(ws, env, list(env.files.values()), keyring, purpose, known)
     return [Opened(path, tree, leaves) for (path, leaves), tree in zip(found, trees, strict=True)]
 
 

@@ -16,7 +16,7 @@ from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
 from zopp.repo import attributes, blocks, brokered, files, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
-from zopp.repo.workspace import Workspace, find_anchor, in_ci
+from zopp.repo.workspace import Workspace, find_anchor, in_ci, require_receipt
 
 _SECRETS_SUFFIXES = (".yaml", ".yml", ".json", ".env", ".ini")
 
@@ -70,6 +70,11 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
         return report
     ws.folders = {project: place.rpartition("/")[0] for project, place in projects.items()}
     report.statements = ws.state.seq + 1
+    ws.receipt = ws.read(layout.RECEIPT)
+    try:
+        require_receipt(ws)
+    except ZoppError as exc:
+        report.add_error(exc)
     _trust(report, ws, require_latest=require_latest)
     environments = _environments(report, ws, require_latest=require_latest)
     _blocks(report, ws)
@@ -240,7 +245,7 @@ def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None
         here = ws.read(path)
         if here is not None and here != blob and here.replace(b"\r\n", b"\n") == blob.replace(b"\r\n", b"\n"):
             report.add("git.converted", "error", "git stores it with other line ends than those signed", path)
-    managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.envs), layout.POLICY]
+    managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.envs), layout.POLICY, layout.RECEIPT]
     names = ("text", "eol", "ident", "filter", "working-tree-encoding")
     ask = ("check-attr", "-z", "--stdin", *names)
     data = "\0".join(managed).encode() + b"\0"

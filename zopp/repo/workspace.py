@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from zopp.errors import IntegrityError, NotFound, Unknown, ZoppError
+from zopp.policy import log
 from zopp.policy.state import State
 from zopp.repo import files, journal, layout, pins, policycache, settings as settings_module, userdirs
 from zopp.repo.layout import Checkout
@@ -20,7 +21,8 @@ class Workspace:
     """`place` is where the log stands against the remembered head: `current`, `ahead`, `older`, `beside`, or
     `unpinned`. `recovered` names paths that an interrupted command had left to be finished. `folders`: where other
     projects lie, for those who looked (project -> folder below the root). `listed`: the environments whose manifests
-    here name a path, once somebody asked."""
+    here name a path, once somebody asked. `receipt`: the file that goes with `log`, which with a
+    server proves it."""
 
     checkout: Checkout
     env: Mapping[str, str]
@@ -31,6 +33,7 @@ class Workspace:
     log: bytes
     place: str
     recovered: list[str] = field(default_factory=list)
+    receipt: bytes | None = None
     folders: dict[str, str] = field(default_factory=dict)
     listed: dict[str, list[str]] | None = None
 
@@ -70,13 +73,20 @@ def in_ci(env: Mapping[str, str]) -> bool:
 
 
 def open_workspace(
-    start: str, env: Mapping[str, str], *, recover: bool = True, ci_needs_pin: bool = True, new_project: bool = False
+    start: str,
+    env: Mapping[str, str],
+    *,
+    recover: bool = True,
+    ci_needs_pin: bool = True,
+    new_project: bool = False,
+    needs_receipt: bool = True,
 ) -> Workspace:
     """Open the workspace that holds the folder `start`. `new_project`: its project may be one that this clone has not
-    seen yet, as for `zopp trust`, which asks.
+    seen yet, as for `zopp trust`, which asks. `needs_receipt` False: for what asks the server itself, or only looks.
 
     NotFound outside git or where no zopp.toml is (and no pin says there was one). IntegrityError when the anchor was
-    changed, lost or nested, or the log does not verify. Unknown in CI without a pin."""
+    changed, lost or nested, the log does not verify, or it names a server that has not accepted its last line
+    (`policy.receipt`). Unknown in CI without a pin."""
     anchor = find_anchor(start, env, recover=recover, new_project=new_project)
     check_outer(anchor.checkout, anchor.settings, anchor.place, anchor.folder)
     if anchor.pin is None and ci_needs_pin and in_ci(env):
@@ -85,9 +95,30 @@ def open_workspace(
             code="unpinned.ci",
             hint=f"set {pins.TRUST_VARIABLE} to what `zopp trust --print` says in a trusted clone",
         )
-    return anchor.opened(
-        env, lambda data, genesis: policycache.fold(data, genesis=genesis, cache_dir=userdirs.cache(env))
+    receipt = files.read_if_there(anchor.checkout.root, layout.RECEIPT)
+    ws = anchor.opened(
+        env,
+        lambda data, genesis: policycache.fold(data, genesis=genesis, cache_dir=userdirs.cache(env), receipt=receipt),
     )
+    ws.receipt = receipt
+    if needs_receipt:
+        require_receipt(ws)
+    return ws
+
+
+def require_receipt(ws: Workspace) -> None:
+    """IntegrityError (`policy.receipt`, `policy.log_key`) if the policy names a server and `.zopp/policy.receipt` does
+    not prove that it accepted the log's last line, offline too (brokered-grants.md §5, A6)."""
+    if ws.state.server is None:
+        return
+    from zopp.protocol import mirror  # where there is no server, its protocol is not loaded
+
+    try:
+        mirror.check(ws.state, log.split(ws.log), ws.receipt)
+    except IntegrityError as exc:
+        exc.place = layout.RECEIPT
+        exc.hint = "ask the server with: zopp policy pull; see who changed it: git log -- .zopp/policy.jsonl"
+        raise
 
 
 @dataclass(frozen=True, slots=True)

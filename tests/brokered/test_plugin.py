@@ -12,9 +12,9 @@ import pyrage
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.client.brokers import data_key, sops_of
-from tests.client.conftest import Brokered
-from tests.client.test_stock import sops
+from tests.brokered.brokers import data_key, sops_of
+from tests.brokered.conftest import Brokered
+from tests.brokered.test_stock import sops
 from tests.support import ROOT, User, refused
 from zopp.client import pinned, plugin
 from zopp.client.pinned import Pinned

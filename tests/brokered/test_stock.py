@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.brokers import data_key, server_identity, shares_of, sops_of
-from tests.client.conftest import Brokered
+from tests.brokered.brokers import data_key, server_identity, shares_of, sops_of
+from tests.brokered.conftest import Brokered
 from tests.support import User, refused
 from zopp._fast import sha512
 from zopp.policy import manifest as manifests

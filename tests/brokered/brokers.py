@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from tests.client.standin import StandIn
+from tests.brokered.standin import StandIn
 from tests.support import Team, User
 from zopp import sopsfile
 from zopp.keys import agefile, bech32
-from zopp.policy import canonical
-from zopp.repo.changing import changing
 from zopp.sopsfile import SopsFile
 
 
 def adopt(team: Team, standin: StandIn) -> None:
-    """Alice signs that the workspace has this server."""
-    with changing(str(team.alice.repo), team.alice.env) as draft:
-        draft.statement("server.set", {"origin": standin.origin, "log_key": canonical.b64(standin.key.public)})
-        draft.commit()
+    """Alice takes the workspace to this server."""
+    team.alice.ok("server", "adopt", standin.origin, "--code", "-", "--yes", stdin=standin.code)
 
 
 def sops_of(user: User, env: str = "prod", path: str = "") -> SopsFile:

@@ -13,9 +13,9 @@ import pyrage
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.client.brokers import shares_of, sops_of
-from tests.client.conftest import Brokered
-from tests.client.test_stock import sops
+from tests.brokered.brokers import shares_of, sops_of
+from tests.brokered.conftest import Brokered
+from tests.brokered.test_stock import sops
 from tests.support import User
 from zopp.client import agent, keyservice
 from zopp.client.agent import Agent

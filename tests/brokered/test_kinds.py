@@ -5,9 +5,9 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.client.brokers import data_key, shares_of, sops_of
-from tests.client.conftest import Brokered
-from tests.client.standin import Refuse
+from tests.brokered.brokers import data_key, shares_of, sops_of
+from tests.brokered.conftest import Brokered
+from tests.client.standin import Problem
 from tests.support import User, refused
 from zopp.repo import brokered
 from zopp.repo.environment import open_environment
@@ -149,7 +149,7 @@ def test_a_kind_that_cannot_be_carried_out_is_not_stated(world: Brokered) -> Non
     alice = world.team.alice
     world.server.stop()
     before = alice.tree()
-    refused(alice.zopp("env", "kind", "prod", "direct"), 3, words=["policy server", "api/prod"])
+    refused(alice.zopp("env", "kind", "prod", "direct"), 3, words=["policy server"])
     refused(alice.zopp("env", "breakglass", "prod", str(pyrage.x25519.Identity.generate().to_public())), 3)
     refused(alice.zopp("env", "serverkey", "prod"), 3)
     assert alice.tree() == before
@@ -179,7 +179,7 @@ def test_many_files_are_one_batch(world: Brokered) -> None:
     alice.ok("revoke", "bob", "api/prod")
     assert asked(world) == [("rotate", 4)]
     alice.ok("import", "-", "-e", "prod", stdin="BASE=2\nMORE0=x\n")
-    assert sum(items for _, items in asked(world)) == 4  # compared, written and read back under the same release
+    assert asked(world) == [("edit", 4)]  # compared, written and read back under the same release
     alice.ok("get", "MORE1", "-e", "prod")
     assert asked(world) == [("read", 1)]
     alice.ok("list", "-e", "prod")
@@ -338,8 +338,33 @@ def test_show_and_list_need_no_key(world: Brokered) -> None:
 
 
 def test_a_busy_server_is_asked_again(world: Brokered) -> None:
-    world.server.fail = [Refuse("busy", "too much at once")]
+    world.server.fail = [Problem("busy", "too much at once")]
     assert world.team.alice.get("BASE", "prod") == "base-prod"
+
+
+def test_a_passphrase_is_asked_for_once_a_command(world: Brokered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signing key is needed for the request and for the manifest."""
+    from zopp.cli.context import Context
+    from zopp.keys import find, signing
+    from zopp.repo import userdirs
+
+    bob = world.team.bob
+    key = find.signing_key(bob.env, userdirs.config(bob.env)).key
+    assert key is not None
+    locked = bob.base / "locked.ssh"
+    locked.write_bytes(signing.dump_openssh(key, "bob", "secret words"))
+    locked.chmod(0o600)
+    questions: list[str] = []
+
+    def secret(self: Context, prompt: str, *, repeat: bool = False) -> str:
+        questions.append(prompt)
+        return "secret words"
+
+    monkeypatch.setattr(Context, "secret", secret)
+    asked(world)
+    bob.ok("set", "NEW", "-e", "prod", stdin="1", env={"ZOPP_SIGNING_KEY_FILE": str(locked)})
+    assert len(questions) == 1
+    assert [purpose for purpose, _ in asked(world)] == ["edit"]
 
 
 def test_the_library_reads_and_writes(world: Brokered) -> None:
