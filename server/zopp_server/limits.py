@@ -17,6 +17,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from zopp.policy import statement
+
 What = Literal["unauthenticated", "denied", "unmatched", "quota"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -171,7 +173,8 @@ class Limits:
 
     def one_by_one(self, log: str, principal: str, now: float, ts: int, what: What = "denied") -> bool:
         """Whether this refusal of a principal without any role gets an entry of its own; if not, it is counted.
-        Genuine CI tokens without a matching rule come under their issuer: anybody on earth can get one."""
+        Genuine CI tokens that are refused come under their issuer, as anybody on earth can get one, and are counted
+        without a name: an issuer is no actor of the log."""
         key = (log, principal)
         begun, logged = self._windows.get(key, (now, 0))
         if not 0 <= now - begun < MINUTE:
@@ -182,7 +185,7 @@ class Limits:
         if len(self._windows) > self._keys:
             self._windows.popitem(last=False)
         if not alone:
-            self._counts.add(log, what, principal, ts)
+            self._counts.add(log, what, principal if statement.is_by(principal) else None, ts)
         return alone
 
     def unmatched(self, log: str, principal: str, count: int, ts: int) -> None:

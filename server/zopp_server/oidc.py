@@ -84,7 +84,6 @@ REASONS: Mapping[str, str] = {
     "not_yet": "it is not valid yet",
     "lifetime": "it lives longer than 15 minutes",
     "no_rule": "no rule of this workspace is for its issuer and this recipient",
-    "recipient": "the recipient is that of no service with a rule",
     "rule_incomplete": "the rule does not name the ids that its issuer's tokens are told apart by",
     "audience": "its audience is not exactly the one that the rule and this job's key ask for",
     "claims": "a claim is not what the rule says",
@@ -471,7 +470,8 @@ def validate(
     job_key: bytes,
     recipient: str,
 ) -> Verified:
-    """The rule that a token matches, of those that `rules_for` gave for `recipient`.
+    """The rule that a token matches, of those that `rules_for` gave for `recipient`; none for a workspace that does not
+    exist, so that a stranger gets the same answer (S43).
 
     `keys` are those of the issuer that `peek` named, `now` Unix seconds, `job_key` the raw Ed25519 key that signed the
     registration. Of several rules that match, the one naming the most claims counts, then the first by name. Refused
@@ -479,12 +479,9 @@ def validate(
     """
     tie = binding.binding(job_key, recipient)
     seen, claims = authenticate(token, keys, now)
-    listed = list(rules)
-    if not listed:
-        raise Refused("recipient", seen=seen)
     kind = keys.issuer.kind
     closest, name = "no_rule", None
-    for rule in sorted(listed, key=lambda each: (-len(each.claims), each.name)):
+    for rule in sorted(rules, key=lambda each: (-len(each.claims), each.name)):
         if rule.issuer != seen.issuer:
             continue
         reason = _judge(rule, kind, claims, public_origin, tie)

@@ -186,6 +186,14 @@ def test_a28_role_less_denials_are_ten_a_minute() -> None:
     assert summary == Summary(log="acme", what="denied", actor="mallory", count=50, since=10_000)
 
 
+def test_a28_tokens_of_an_issuer_are_ten_a_minute_and_their_summary_fits_the_log() -> None:
+    limits = Limits()
+    alone = [limits.one_by_one("acme", "https://gitlab.com", 0.0, 5) for _ in range(1000)]
+    assert sum(alone) == 10
+    (summary,) = limits.summaries(0.0)
+    assert summary == Summary(log="acme", what="denied", actor=None, count=990, since=5)
+
+
 def test_summaries_come_once_a_minute() -> None:
     limits = Limits()
     assert limits.summaries(0.0) == []

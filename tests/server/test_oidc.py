@@ -685,7 +685,7 @@ def test_there_are_enough_cases() -> None:
 def test_reasons_are_all_met() -> None:
     """A reason that no row meets is not tested."""
     met = {reason for _, reason in FORM.values()} | {reason for _, reason in EVERY.values()}
-    met |= {reason for *_, reason in RULES.values()} | {"recipient"}
+    met |= {reason for *_, reason in RULES.values()}
     assert met == oidc.REASONS.keys()
     assert all(reason.replace("_", "").isalpha() and len(reason) <= 64 for reason in oidc.REASONS)
 
@@ -712,7 +712,7 @@ def test_the_closest_rule_is_named() -> None:
 def test_no_rule_for_the_recipient() -> None:
     with pytest.raises(Refused) as caught:
         oidc.validate(made(), (), keys("github"), NOW, ORIGIN, JOB, RECIPIENT)
-    assert caught.value.reason == "recipient" and caught.value.seen is not None
+    assert caught.value.reason == "no_rule" and caught.value.seen is not None
 
 
 @pytest.mark.parametrize(("exp", "ttl", "wanted"), [(300, 900, 300), (900, 900, 900), (900, 60, 60), (10, 60, 10)])
