@@ -1,16 +1,19 @@
 """The command line against the real server: adopt, change, fetch, join, read the log, judge it again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.client.test_invites import Party
-from tests.server.conftest import Database, code
-from tests.server.live import Live, Office
+from tests.server.conftest import Database, code, url
+from tests.server.live import Live, Office, live, settings_for
 from tests.support import Team, refused
+from zopp.policy import canonical
 from zopp.protocol import messages
 from zopp.protocol.replay import Replay, check_notes
+from zopp_server import custody
 
 
 class Remote:
@@ -123,3 +126,28 @@ def test_releases_replay(office: Office) -> None:
     assert made.covered == made.size
     actions = {json.loads(each["body"])["action"] for each in fields["entries"]}
     assert {"release", "statement", "key", "audit.export"} <= actions
+
+
+def test_the_log_key_is_changed(database: Database, tmp_path: Path) -> None:
+    """Named while the old one is in use, used after a restart; the whole log is judged again under both."""
+    settings = settings_for(url(database), tmp_path / "server")
+    following = tmp_path / "next_log_key"
+    custody.make_log_key(following)
+    new = canonical.b64(custody.load_log_key(following).public)
+    with live(url(database), tmp_path / "server", settings=replace(settings, next_log_key=following)) as server:
+        party = Party(Team.make(tmp_path / "team"), Remote(server, database))  # type: ignore[arg-type]
+        alice = party.alice
+        alice.ok("server", "adopt", server.origin, "--log-key", new, "--yes")
+        alice.ok("verify")
+        alice.ok("policy", "pull")
+    with live(url(database), tmp_path / "server", settings=replace(settings, log_key=following)) as server:
+        alice.ok("grant", "bob", "read", "api/dev")
+        alice.ok("verify")
+        party.team.sync("new key")
+        alice.ok("audit", "witness", "-m", "witness")
+        assert alice.ok("audit", "verify", "--replay", "--json").json["ok"]
+        fresh = party.team.fresh(party.bob)
+        fresh.ok("trust", "--genesis", alice.state().ws)
+        fresh.ok("verify")
+        fresh.ok("policy", "pull")
+        assert not server.watcher.causes

@@ -16,7 +16,7 @@ from zopp.client import remembered
 from zopp.client.policylog import Log
 from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import canonical
-from zopp.protocol import messages
+from zopp.protocol import messages, mirror
 from zopp.protocol.replay import Found, Replay
 from zopp.tlog import checkpoint, entry, merkle, tiles
 from zopp.tlog.checkpoint import Checkpoint
@@ -65,7 +65,7 @@ class Audit:
     def _take(self, kept: Checkpoint | None, data: bytes, hashes: Sequence[bytes]) -> Checkpoint:
         """Verify a newer checkpoint against the kept one, which advances. IntegrityError otherwise."""
         note = parse_note(data)
-        head = checkpoint.verify(note, *self.log.logs[-2:])
+        head = checkpoint.verify(note, *mirror.in_force(self.log.state, self.log.logs))
         try:
             checkpoint.consistent(_moved(kept, head), head, hashes)
         except IntegrityError as exc:
@@ -109,7 +109,7 @@ class Audit:
         (row,) = rows
         if row.index != index or self.note is None:
             raise _order(self.log.server.origin)
-        head = checkpoint.verify(self.note, *self.log.logs[-2:])
+        head = checkpoint.verify(self.note, *mirror.in_force(self.log.state, self.log.logs))
         answer = self.log.server.get(f"/v1/log/{self.log.state.name}/proof/inclusion?index={index}&size={head.size}")
         hashes = messages.hashes_of(messages.parse_answer("proof", answer.body)["hashes"])
         merkle.verify_inclusion(merkle.leaf_hash(row.body), index, head.size, hashes, head.root)
@@ -164,7 +164,7 @@ class Audit:
         inconsistent prove a split view."""
         answer = self.log.server.get(f"/v1/log/{self.log.state.name}/checkpoint")
         note = parse_note(answer.body)
-        head = checkpoint.verify(note, *self.log.logs[-2:])
+        head = checkpoint.verify(note, *mirror.in_force(self.log.state, self.log.logs))
         kept = self.log.kept()
         older = [(each, "this user's own") for each in (kept,) if each is not None]
         older += [(checkpoint.read(data, *self.log.logs), words) for data, words in others]

@@ -99,10 +99,13 @@ def _holds(each: Receipt, line: bytes, log: Verifier) -> bool:
 def check_last(receipt: Receipt, state: State, line: bytes, logs: Sequence[Verifier]) -> Checked:
     """Require a receipt of the log's last `line` under the verifier in force, as `walk` gave them; of a `server.set`
     also under the one that it replaces, since its own key comes into use after it. FormatError, IntegrityError."""
-    allowed = logs[-1:]
-    if len(logs) > 1 and state.servers[-1].since == state.seq:
-        allowed = logs[-2:]
-    return receipts.check_line(receipt, line, *allowed)
+    return receipts.check_line(receipt, line, *in_force(state, logs))
+
+
+def in_force(state: State, logs: Sequence[Verifier]) -> Sequence[Verifier]:
+    """Of the verifiers that `walk` gave those whose word counts now: the last one; right after a `server.set`, before
+    anything follows it, also the one that it replaces."""
+    return logs[-2:] if state.servers and state.servers[-1].since == state.seq else logs[-1:]
 
 
 def check(state: State, lines: Sequence[bytes], data: bytes | None) -> Checked | None:

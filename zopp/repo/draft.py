@@ -208,9 +208,10 @@ class Draft:
 
     def _moved(self, state: State) -> None:
         """Others' statements came first. Files that were drafted stand only where the readers are those they were
-        made for; a data key that was made here is then as new as the new head."""
+        made for and the signer still writes; a data key that was made here is then as new as the new head."""
         for scope, touched in list(self._touched.items()):
-            if scope in state.envs and dict(state.readers(scope)) == dict(self.state.readers(scope)):
+            same = scope in state.envs and dict(state.readers(scope)) == dict(self.state.readers(scope))
+            if same and self.signer.principal in state.writers(scope):
                 for path, entry in touched.files.items():
                     if (scope, path) in self._made:
                         touched.files[path] = FileEntry(entry.sha512, entry.kc, state.seq, entry.dk_by, entry.kc1)
