@@ -262,6 +262,29 @@ def test_a_server_under_an_older_policy_is_refused(world: Brokered, tmp_path: ob
     refused(alice.zopp("get", "BASE", "-e", "prod"), 1, words=["decided under statement"])
 
 
+def test_a_server_beside_our_policy_is_refused(world: Brokered) -> None:
+    """Another head at the same place, a statement that it does not show, and a log that forks from ours."""
+    alice, bob = world.team.alice, world.team.bob
+    world.server.lie = lambda response: replace(response, policy_hash="0" * 64)
+    refused(bob.zopp(*USES["get"]), 1, words=["another policy log"])
+    world.server.lie = lambda response: replace(response, policy_seq=response.policy_seq + 1)
+    refused(bob.zopp(*USES["get"]), 1, words=["does not show"])
+    world.server.lie = lambda response: response
+    # Alice signs two statements for one place; bob has seen the first, the server goes by the second and one more.
+    fork = alice.base / "fork.jsonl"
+    first = alice.read(".zopp/policy.jsonl")
+    alice.ok("grant", "carol", "read", "api/staging")
+    world.team.sync()
+    alice.write(".zopp/policy.jsonl", first)
+    for who in ("carol", "bob"):
+        alice.ok("grant", who, "read", "api/dev", "--on-old-base")
+    fork.write_bytes(alice.read(".zopp/policy.jsonl"))
+    world.server.policy = fork
+    before = bob.tree()
+    refused(bob.zopp(*USES["set"], stdin="v"), 1)
+    assert bob.tree() == before
+
+
 def test_a_server_ahead_of_git_is_followed(world: Brokered) -> None:
     alice, bob = world.team.alice, world.team.bob
     alice.ok("grant", "carol", "read", "api/dev")
