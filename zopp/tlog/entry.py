@@ -274,10 +274,10 @@ def build(
     ip: bytes | None = None,
     checked: bool = False,
 ) -> bytes:
-    """The body of an entry. `checked`: every value has been through this module's or the protocol's checks already, as
-    those of a parsed release request have, and only the length is looked at. `data` as ACTIONS[action] says, a
-    statement's `line` as the value that `canonical.decode(line)` gives. FormatError with every problem, or (`entry_size`) if it is longer than MAX_BODY:
-    what cannot be recorded must not be done."""
+    """The body of an entry. `data` as ACTIONS[action] says, a statement's `line` as the value that
+    `canonical.decode(line)` gives. `checked`: every value has been through this module's or the protocol's checks
+    already, as those of a parsed release request have, and only the length is looked at. FormatError with every
+    problem, or (`entry_size`) if it is longer than MAX_BODY: what cannot be recorded must not be done."""
     body = canonical.encode(
         {
             "action": action,
