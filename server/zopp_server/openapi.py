@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from zopp.policy import fields as f, names
+from zopp.policy import fields as f
 from zopp.protocol import messages, problem
 from zopp.tlog.entry import PURPOSES
 
@@ -144,4 +145,14 @@ def _problem() -> dict[str, Any]:
     }
 
 
-__all__ = ["document", "names"]
+def text(routes: Iterable[Route]) -> str:
+    """The document as it is checked in: `docs/reference/openapi.json`."""
+    return json.dumps(document(routes), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    from zopp_server.app import ROUTES
+
+    sys.stdout.write(text(ROUTES))
