@@ -25,7 +25,7 @@ from zopp.policy.names import Scope
 from zopp.policy.state import State
 from zopp.protocol import clock, messages, problem, signing
 from zopp.protocol.receipt import Receipt
-from zopp.tlog import checkpoint, entry, merkle
+from zopp.tlog import checkpoint, entry, merkle, tiles
 from zopp.tlog.checkpoint import Checkpoint
 from zopp.tlog.entry import SignedRequest
 from zopp.tlog.note import Note
@@ -430,6 +430,12 @@ class Standin:
             if "checkpoint" in self.tamper:
                 fields = self.tamper["checkpoint"](fields)
             return 200, "text/plain", fields["note"].encode()
+        if rest[0] == "tile":
+            tile, _ = tiles.parse_path("/".join(rest))
+            if tile.level != 0:
+                raise Problem("not_found")
+            begin = tile.n * tiles.WIDTH
+            return 200, "application/octet-stream", b"".join(book.leaves[begin : begin + tile.width])
         size = int(wanted.get("size", 0)) or len(book.bodies)
         if rest == ["proof", "consistency"]:
             first = int(wanted["from"])

@@ -189,7 +189,7 @@ def test_s63_every_kind_of_tampering_is_found(busy: Served) -> None:
     a["req"], b["req"] = b["req"], a["req"]
     foreign[last - 1]["body"] = canonical.encode(a).decode()
     foreign[last - 2]["body"] = canonical.encode(b).decode()
-    check(foreign, "request")
+    check(foreign, "root")
 
 
 def test_a_log_written_anew_with_the_log_key_is_found(busy: Served) -> None:

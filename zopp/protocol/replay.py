@@ -110,7 +110,7 @@ class Replay:
     _jobs: dict[str, Job] = field(default_factory=dict)
     _first_id: bytes | None = None
     _waiting: list[tuple[int, Entry]] = field(default_factory=list)
-    _last_request: tuple[object, bool] = (None, False)
+    _verified: tuple[object, str | None] = (None, None)
     _sent: tuple[bytes, release.Request | None] = (b"", None)
 
     def __post_init__(self) -> None:
@@ -327,7 +327,7 @@ class Replay:
         except ZoppError as exc:
             self.say(here, "request", exc.message)
             return
-        if (request, True) != self._last_request:  # of a batch once
+        if (request, made.actor) != self._verified:  # of a batch once
             key = self._key(here, made, presented.keyid, state)
             if key is None:
                 return
@@ -335,9 +335,8 @@ class Replay:
                 signing.verify(presented, key)
             except ZoppError:
                 self.say(here, "request", f"its request is not signed by {made.actor}")
-                self._last_request = (request, False)
                 return
-            self._last_request = (request, True)
+            self._verified = (request, made.actor)
         self._target(here, request.target)
         if made.action == "auth":
             return  # a valid signature that was refused: its nonce may have acted before, or be too old

@@ -270,6 +270,16 @@ def test_another_actor_is_found() -> None:
     assert "request" in codes(changed(at, actor="alice-laptop"))
 
 
+def test_the_request_before_in_another_name_is_found() -> None:
+    """A signature that was verified for one actor says nothing for the next."""
+    made = books()
+    request = made.signed("alice-laptop", "/v1/audit/acme")
+    common = {"outcome": "allow", "scope": Scope("workspace", "acme"), "policy_seq": made.now.seq, "request": request}
+    made.record("audit.read", {"query": "all"}, actor="alice-laptop", role="admin", **common)
+    made.record("audit.read", {"query": "all"}, actor="carol-laptop", **common)
+    assert "request" in codes(made.judge())
+
+
 def test_another_environment_or_stanza_is_found() -> None:
     at = find("release")
     body = canonical.decode(BOOKS.bodies[at])
