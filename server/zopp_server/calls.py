@@ -182,8 +182,8 @@ async def record(
     extra: tuple[tuple[int, str, bytes], ...] = (),
 ) -> Recorded:
     """Have a decision recorded with this caller's nonce used up. `decide` is called under the lock, after the caller
-    was found to be still what it was; `extra` are further nonces to be used up. Raises what it decides; Denied
-    (`replayed`), with an entry, if a nonce was used before."""
+    was found to be still what it was; `extra` are further nonces to be used up. Raises what it decides, a Refusal as
+    its value too; Denied (`replayed`), with an entry, if a nonce was used before."""
 
     def checked(workspace: Workspace | None, context: Context) -> Decided:
         assert workspace is not None
@@ -192,7 +192,10 @@ async def record(
             return Decided([auth_entry(workspace, caller, why, context)], error=auth.bad_signature())
         if context.again and not context.same:
             raise FormatError("the idempotency key was used with another request", code="bad_request")
-        return decide(workspace, context)
+        try:
+            return decide(workspace, context)
+        except Refusal as exc:
+            return Decided(value=exc)
 
     def replayed(workspace: Workspace | None, context: Context) -> Decided:
         assert workspace is not None
@@ -213,6 +216,8 @@ async def record(
         weight=weight,
     )
     found: Recorded = await service.within(DECISION_SECONDS, service.batcher.do(job))
+    if isinstance(found.value, Refusal):
+        raise found.value
     return found
 
 

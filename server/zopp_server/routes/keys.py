@@ -72,8 +72,6 @@ async def post(service: Service, call: Call) -> Answer:
     recorded = await record(
         service, caller, decide, size=fields["size"], idem=canonical.unb64(fields["idem"], 16), body=call.body
     )
-    if isinstance(recorded.value, Refusal):
-        raise recorded.value
     async with service.reading() as connection:
         await service.workspaces.load_keys(connection, caller.workspace)
     found = next((key for key in caller.workspace.keys.get(env, ()) if key.generation == recorded.value), None)

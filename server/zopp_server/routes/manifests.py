@@ -78,8 +78,6 @@ async def post(service: Service, call: Call) -> Answer:
     recorded = await record(
         service, caller, decide, size=fields["size"], idem=canonical.unb64(fields["idem"], 16), body=call.body
     )
-    if isinstance(recorded.value, Refusal):
-        raise recorded.value
     body = messages.build_answer(
         "manifest", **messages.done_fields(caller.id, recorded.receipts[0], recorded.consistency)
     )

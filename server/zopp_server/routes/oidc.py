@@ -112,7 +112,7 @@ async def _register(service: Service, workspace: Workspace, job: _Job, verified:
                 value=_denied("no_rule", id),
             )
         if now.by_fingerprint(signing.fingerprint(job.key)) is not None:
-            raise Refusal("refused", "the key is that of a principal", {"rule": "key_reuse"}, id)
+            return Decided(value=Refusal("refused", "the key is that of a principal", {"rule": "key_reuse"}, id))
         entry = _entry(now, job, seen, rule.name, verified.not_after, rule.service, "allow", None, context, id)
         return Decided([entry], writes=[write])
 

@@ -58,13 +58,14 @@ async def post(service: Service, call: Call) -> Answer:
         accepted = entry(caller, st, "allow", None, st.seq, context)
         return Decided([accepted], [st], after)
 
-    recorded = await record(
-        service, caller, decide, size=fields["size"], idem=canonical.unb64(fields["idem"], 16), body=call.body
-    )
-    if isinstance(recorded.value, Refusal):
-        if recorded.value.code == "stale_prev":
+    try:
+        recorded = await record(
+            service, caller, decide, size=fields["size"], idem=canonical.unb64(fields["idem"], 16), body=call.body
+        )
+    except Refusal as exc:
+        if exc.code == "stale_prev":
             service.gate.stale()
-        raise recorded.value
+        raise
     if recorded.value is not None:
         async with service.reading() as connection:
             found = await connection.fetchval(
