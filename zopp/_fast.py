@@ -78,20 +78,36 @@ def aesgcm(key: bytes) -> "Any":
         return AESGCM(key)
 
 
+_ed25519_keys: "dict[bytes, Any]" = {}
+
+
+def _ed25519_public(public: bytes) -> "Any":
+    """The key object, None for what is no point; kept, since a server and a verifier meet the same few again."""
+    key = _ed25519_keys.get(public)
+    if key is None:
+        try:
+            from cryptography.hazmat.bindings._rust import openssl
+
+            load: Any = openssl.ed25519.from_public_bytes
+        except (ImportError, AttributeError):
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+            load = Ed25519PublicKey.from_public_bytes
+        try:
+            key = load(public)
+        except ValueError:
+            return None
+        if len(_ed25519_keys) >= 1024:
+            _ed25519_keys.clear()
+        _ed25519_keys[public] = key
+    return key
+
+
 def ed25519_verify(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether `signature` (64 bytes) of `message` is by the Ed25519 key `public` (32 bytes). One acceptance rule
     everywhere: OpenSSL's as `cryptography` exposes it (RFC 8032, cofactorless)."""
-    try:
-        from cryptography.hazmat.bindings._rust import openssl
-
-        load: Any = openssl.ed25519.from_public_bytes
-    except (ImportError, AttributeError):
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-        load = Ed25519PublicKey.from_public_bytes
-    try:
-        key = load(public)
-    except ValueError:
+    key = _ed25519_public(public)
+    if key is None:
         return False
     try:
         key.verify(signature, message)

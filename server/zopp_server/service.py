@@ -168,8 +168,9 @@ class Service:
         self._ci[ws, signing.fingerprint(job.key)] = job
 
     async def within(self, seconds: float, work: Any) -> Any:
-        """Await `work` for at most so long; what it does is not cut."""
+        """Await `work` for at most so long. A job of the batcher is not cut: only the waiting for it is."""
         try:
-            return await asyncio.wait_for(asyncio.shield(work), seconds)
+            async with asyncio.timeout(seconds):
+                return await work
         except TimeoutError:
             raise Unknown("the database does not answer in time", code="unknown_outcome") from None

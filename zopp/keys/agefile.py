@@ -133,10 +133,18 @@ def check(armored: str, recipient: str, *, ssh_allowed: bool = True) -> None:
         raise FormatError("the age file's stanza has a bad share or body", code="age_share")
 
 
+_canonical: "set[str]" = set()
+"""Recipients that were found canonical: a server seals to the same few, and the check costs a fifth of it."""
+
+
 def wrap(recipient: str, payload: bytes) -> str:
     """`payload` as an armored age file for `recipient` alone, final newline included; sops and age open it.
     Raises FormatError for what `canonical_recipient` refuses."""
-    recipient = canonical_recipient(recipient)
+    if recipient not in _canonical:
+        recipient = canonical_recipient(recipient)
+        if len(_canonical) >= 1024:
+            _canonical.clear()
+        _canonical.add(recipient)
     from zopp.keys import _pyrage
 
     try:
