@@ -30,7 +30,7 @@ def owner(database: Database, sql: str) -> None:
     database.execute(embedded.SUPERUSER, sql)
 
 
-def test_rows_put_back_while_serving_release_nothing(office: Office, server: Live, database: Database) -> None:
+def test_a23_rows_put_back_while_serving_release_nothing(office: Office, server: Live, database: Database) -> None:
     """The revocation is cut off the log, policy and all: the reader who was revoked gets nothing."""
     sealed = office.brokered("alice-laptop", PROD)
     office.release("carol-laptop", [stanza(sealed)[0]], PROD)

@@ -80,3 +80,14 @@ def test_the_help_names_every_command_module() -> None:
         found = importlib.import_module(f"zopp.cli.{module}")
         assert found.__doc__, verb
         assert "zopp " in found.EXAMPLES, verb
+
+
+@pytest.mark.parametrize("page", ["threat-model.md"])
+def test_every_test_that_a_claim_names_exists(page: str) -> None:
+    """`path::name` in the page is a test in the tree, `path` a file of tests."""
+    path = ROOT / "docs" / page
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", path.read_text())
+    assert len(named) > 3
+    for file, name in named:
+        text = (ROOT / file).read_text()
+        assert not name or re.search(rf"^def {name}\(", text, re.MULTILINE), f"{file}::{name}"
