@@ -50,7 +50,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("query", FILTERS)
-def test_each_filter_alone_and_together(busy: Office, query: str) -> None:
+def test_s62_each_filter_alone_and_together(busy: Office, query: str) -> None:
     everything = entries(read(busy, "limit=500"))
     wanted = [e.id for e in everything if FILTERS[query](e)]
     found = entries(read(busy, f"{query}&limit=500"))
@@ -130,7 +130,7 @@ def test_an_unknown_filter_or_value_is_an_error(busy: Office, query: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["", "/count", "/export"])
-def test_others_may_not_read_and_that_is_recorded(busy: Office, path: str) -> None:
+def test_s61_others_may_not_read_and_that_is_recorded(busy: Office, path: str) -> None:
     """S61."""
     for who in ("bob-laptop", "carol-laptop"):
         with pytest.raises(Denied, match=who):

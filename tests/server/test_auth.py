@@ -72,7 +72,7 @@ def replica(server: Live, database: Database, tmp_path: Path) -> Iterator[Live]:
         assert not running.causes
 
 
-def test_a_captured_request_serves_once(office: Office, sealed: str, database: Database) -> None:
+def test_s42_a_captured_request_serves_once(office: Office, sealed: str, database: Database) -> None:
     path, body, headers = captured(office, "carol-laptop", sealed)
     assert raw(office.origin, "POST", path, headers, body)[0] == 200
     for _ in range(3):
@@ -83,7 +83,7 @@ def test_a_captured_request_serves_once(office: Office, sealed: str, database: D
     assert [entry.parse(row["body"]).reason for row in bodies] == ["replayed"] * 3
 
 
-def test_a_captured_request_serves_once_on_all_replicas(
+def test_s42_a_captured_request_serves_once_on_all_replicas(
     office: Office, sealed: str, replica: Live, server: Live
 ) -> None:
     path, body, headers = captured(office, "carol-laptop", sealed)
@@ -93,7 +93,7 @@ def test_a_captured_request_serves_once_on_all_replicas(
     assert code_of(raw(other, "POST", path, headers, body)) == "replayed"
 
 
-def test_a_reused_idempotency_key_is_decided_again(office: Office, sealed: str, database: Database) -> None:
+def test_a24_a_reused_idempotency_key_is_decided_again(office: Office, sealed: str, database: Database) -> None:
     """A24: a redelivery is an entry of its own, and refused once the role is gone."""
     member = office.members["carol-laptop"]
     path, body, _ = captured(office, "carol-laptop", sealed)
@@ -140,7 +140,7 @@ def test_an_altered_request_is_no_signature(office: Office, sealed: str, what: s
     assert code_of(raw(office.origin, method, path, pairs, body)) == "bad_signature"
 
 
-def test_strangers_learn_nothing(office: Office, sealed: str) -> None:
+def test_s43_strangers_learn_nothing(office: Office, sealed: str) -> None:
     """S43: an unknown workspace, an unknown key and a disabled principal get the same answer, to the byte."""
     stranger = Server(office.origin, office.log_key, keys.generate())
     answers = []
@@ -170,7 +170,7 @@ def test_a_disabled_device_is_refused_and_recorded(office: Office, sealed: str, 
 
 
 @pytest.mark.parametrize("skew", [-590, -61, 61, 590])
-def test_a_wrong_clock_is_corrected_for_the_command(office: Office, sealed: str, skew: int) -> None:
+def test_a24_a_wrong_clock_is_corrected_for_the_command(office: Office, sealed: str, skew: int) -> None:
     member = office.members["carol-laptop"]
     member.server.now = lambda: time.time() + skew
     office.release("carol-laptop", [stanza(sealed)[0]], PROD)
@@ -183,7 +183,7 @@ def test_a_clock_too_far_off_is_not(office: Office, sealed: str) -> None:
         office.release("carol-laptop", [stanza(sealed)[0]], PROD)
 
 
-def test_the_body_names_the_workspace_too(office: Office, sealed: str) -> None:
+def test_a10_the_body_names_the_workspace_too(office: Office, sealed: str) -> None:
     """A10: a key may belong to two workspaces; the genesis in the body says which is meant."""
     path, body, _ = captured(office, "carol-laptop", sealed)
     body = body.replace(office.now.ws.encode(), b"0" * 64)

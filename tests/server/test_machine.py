@@ -289,12 +289,12 @@ def _run_and_judge(server: Live, database: Database, seed: int, statements: int)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_server_and_the_model_never_disagree(server: Live, database: Database, seed: int) -> None:
+def test_s13_the_server_and_the_model_never_disagree(server: Live, database: Database, seed: int) -> None:
     verdicts = _run_and_judge(server, database, seed, STATEMENTS)
     assert min(verdicts.values()) > 5, verdicts
 
 
 @pytest.mark.slow
-def test_the_server_and_the_model_never_disagree_for_long(server: Live, database: Database) -> None:
+def test_s13_the_server_and_the_model_never_disagree_for_long(server: Live, database: Database) -> None:
     verdicts = _run_and_judge(server, database, 20261124, STATEMENTS * 10)
     assert min(verdicts.values()) > 50, verdicts

@@ -32,7 +32,7 @@ def test_a_stale_prev_is_refused_with_the_head_and_recorded(office: Office, data
     assert (made.line, made.reason) == (late, "stale_prev")
 
 
-def test_the_record_of_a_refused_line_proves_nothing(office: Office, server: Live, database: Database) -> None:
+def test_a6_the_record_of_a_refused_line_proves_nothing(office: Office, server: Live, database: Database) -> None:
     """A6: its inclusion is true, and it is no receipt of acceptance."""
     late = office.line("alice-laptop", "group.create", {"group": "late"})
     office.do("alice-laptop", "group.create", group="first")
@@ -61,7 +61,7 @@ def test_the_same_line_again_has_the_same_receipt(office: Office) -> None:
 
 
 @pytest.mark.parametrize("offset", [-3600, -62, 62, 3600])
-def test_a_statement_is_dated_now(office: Office, offset: int) -> None:
+def test_a9_a_statement_is_dated_now(office: Office, offset: int) -> None:
     """A9: expiries are judged by `at`, so the server holds it to its clock."""
     at = int(time.time()) + offset
     line = office.line("alice-laptop", "group.create", {"group": "ops"}, at=at)
@@ -71,7 +71,7 @@ def test_a_statement_is_dated_now(office: Office, offset: int) -> None:
     assert refused.value.data["rule"] == "at"
 
 
-def test_without_the_role_a_statement_is_denied_and_recorded(office: Office, database: Database) -> None:
+def test_s24_without_the_role_a_statement_is_denied_and_recorded(office: Office, database: Database) -> None:
     """S24."""
     data = {"role": "read", "scope": {"env": "api/production"}, "subject": {"user": "carol"}}
     with pytest.raises(Denied, match="not admin") as refused:
@@ -93,7 +93,7 @@ def test_nobody_sends_another_s_statement(office: Office) -> None:
 
 
 @pytest.mark.parametrize("how", ["signature", "field", "space", "order"])
-def test_a_line_that_is_not_its_one_form_is_refused(office: Office, how: str) -> None:
+def test_s28_a_line_that_is_not_its_one_form_is_refused(office: Office, how: str) -> None:
     """S28, A8."""
     line = office.line("alice-laptop", "group.create", {"group": "ops"})
     if how == "signature":
@@ -112,7 +112,7 @@ def test_a_line_that_is_not_its_one_form_is_refused(office: Office, how: str) ->
     assert office.pull("alice-laptop").head == office.now.head
 
 
-def test_two_admins_demote_each_other_and_one_remains(office: Office) -> None:
+def test_s30_two_admins_demote_each_other_and_one_remains(office: Office) -> None:
     """S30: both from the same starting point, at the same time."""
     workspace = {"workspace": "acme"}
     office.do("alice-laptop", "binding.set", role="admin", scope=workspace, subject={"user": "bob"})
