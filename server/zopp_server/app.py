@@ -181,7 +181,7 @@ def _endpoint(service: Service, route: Route, failed: Failed) -> Callable[[Reque
         except ZoppError as exc:
             cause = exc.__cause__
             answer = answer_of(refusal(exc))
-        except (TimeoutError, ClientDisconnect):
+        except ClientDisconnect:
             answer = answer_of(Refusal("bad_request", "the request's body did not come in time"))
         except asyncio.CancelledError:
             raise
@@ -220,7 +220,10 @@ async def _call(service: Service, request: Request, route: Route) -> Call:
         ):
             raise Refusal("bad_request", "a GET has no body")
     else:
-        body = await asyncio.wait_for(_body(request, route.max_body), READ_SECONDS * (1 + route.max_body // 2**22))
+        try:
+            body = await asyncio.wait_for(_body(request, route.max_body), READ_SECONDS * (1 + route.max_body // 2**22))
+        except TimeoutError:
+            raise Refusal("bad_request", "the request's body did not come in time") from None
     path = scope.get("raw_path") or scope["path"].encode()
     client = scope.get("client")
     return Call(
