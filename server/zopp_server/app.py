@@ -189,7 +189,7 @@ class _Endpoint:
         except ZoppError as exc:
             cause = exc.__cause__
             answer = answer_of(refusal(exc))
-        except (TimeoutError, ClientDisconnect):
+        except ClientDisconnect:
             answer = answer_of(Refusal("bad_request", "the request's body did not come in time"))
         except Exception as exc:
             cause = exc
@@ -223,8 +223,11 @@ async def _call(service: Service, scope: Scope, receive: Receive, route: Route) 
         ):
             raise Refusal("bad_request", "a GET has no body")
     else:
-        async with asyncio.timeout(READ_SECONDS * (1 + route.max_body // 2**22)):
-            body = await _body(raw, receive, route.max_body)
+        try:
+            async with asyncio.timeout(READ_SECONDS * (1 + route.max_body // 2**22)):
+                body = await _body(raw, receive, route.max_body)
+        except TimeoutError:
+            raise Refusal("bad_request", "the request's body did not come in time") from None
     path = scope.get("raw_path") or scope["path"].encode()
     client = scope.get("client")
     return Call(

@@ -13,8 +13,9 @@ has. Two servers on one database take turns at the lock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,7 @@ from zopp.keys.signing import SigningKey
 from zopp.policy import statement
 from zopp.policy.state import State
 from zopp.protocol.receipt import Receipt
+from zopp.protocol.replay import BACKWARDS_MS
 from zopp.tlog import checkpoint, merkle
 from zopp.tlog.checkpoint import Checkpoint
 from zopp.tlog.note import Note
@@ -44,6 +46,15 @@ MAX_CALL = 4096
 
 MAX_QUEUE = 4096
 """Jobs waiting; more are told to come back."""
+
+BATCH_SECONDS = 10.0
+"""What the database has for a batch; then its connection is closed, so a frozen one stops nobody for longer."""
+
+STOP_SECONDS = 20.0
+"""What the end of the process has for what is queued."""
+
+MAX_DRIFT_MS = 30_000
+"""How far this clock may be from the database's: two replicas are then as near as `audit verify` wants them."""
 
 SYSTEM = "system"
 """The id of the log of what belongs to no workspace."""
@@ -165,6 +176,7 @@ class Batcher:
         *,
         observer: Observer | None = None,
         now: Callable[[], float] = time.time,
+        seconds: float = BATCH_SECONDS,
     ) -> None:
         self.workspaces = workspaces
         self._key = log_key
@@ -172,9 +184,11 @@ class Batcher:
         self._connect = connect
         self._observer = observer or Observer()
         self._now = now
+        self._seconds = seconds
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._connection: asyncpg.Connection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self._warned = False
         self.recovery: str | None = None
         """Why nothing is released any more; None while all is well."""
@@ -182,17 +196,26 @@ class Batcher:
         """time.monotonic() of the last batch that became durable."""
         self.failing_since: float | None = None
         """time.monotonic() since which no batch became durable although some were tried; None while they do."""
+        self.busy_since: float | None = None
+        """time.monotonic() since which one batch is at work; None between two."""
 
     def start(self) -> None:
         """Begin to work."""
         self._task = asyncio.create_task(self._work(), name="batcher")
 
     async def stop(self) -> None:
-        """Finish what is queued, then end."""
+        """Finish what is queued, then end; after STOP_SECONDS what is left is told to come back."""
+        self._stopping = True
         if self._task is not None:
             self._queue.put_nowait(None)
-            await self._task
+            if not (await asyncio.wait([self._task], timeout=STOP_SECONDS))[0]:
+                self._task.cancel()
+                await asyncio.wait([self._task])
             self._task = None
+        while self._queue.qsize():
+            job = self._queue.get_nowait()
+            if job is not None:
+                self._fail([job], Unknown("the server is stopping", code="busy"))
         await self._drop()
 
     @property
@@ -207,7 +230,7 @@ class Batcher:
             raise recovery()
         if self._queue.qsize() >= MAX_QUEUE:
             raise Unknown("the server has too much to do", code="busy")
-        if self._task is None or self._task.done():
+        if self._stopping or self._task is None or self._task.done():
             raise Unknown("the server is stopping", code="busy")
         self._queue.put_nowait(job)
         return await asyncio.shield(job.future)
@@ -236,8 +259,12 @@ class Batcher:
 
     async def _batch(self, jobs: Sequence[Job]) -> None:
         started = time.perf_counter()
+        self.busy_since = time.monotonic()
         try:
             logs = await self._transaction(jobs)
+        except asyncio.CancelledError:
+            self._fail(jobs, Unknown("the server is stopping", code="unknown_outcome"))
+            raise
         except _Recovery as exc:
             self.recovery = str(exc)
             self._fail(jobs, recovery())
@@ -251,6 +278,8 @@ class Batcher:
             await self._drop()
             self._fail(jobs, Unknown("the audit log cannot be written", code="audit_unavailable"), cause=exc)
             return
+        finally:
+            self.busy_since = None
         self.last_append, self.failing_since = time.monotonic(), None
         self._observer.batch(sum(len(log.drafts) for log in logs), time.perf_counter() - started)
         for log in logs:
@@ -290,33 +319,20 @@ class Batcher:
         async with self.workspaces.lock:
             return await self._locked(jobs)
 
+    @contextlib.contextmanager
+    def _bounded(self, connection: asyncpg.Connection) -> Iterator[None]:
+        """Closes the connection if what it is used for takes too long. An await that is cancelled instead would make
+        asyncpg ask the database to cancel, which must not reach a COMMIT (§5.8)."""
+        deadline = asyncio.get_running_loop().call_later(self._seconds, connection.terminate)
+        try:
+            yield
+        finally:
+            deadline.cancel()
+
     async def _locked(self, jobs: Sequence[Job]) -> list[_Log]:
         connection = await self.connection()
-        self._warned = False
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            logs = await self._decide(connection, jobs)
-            for log in logs:
-                if log.drafts:
-                    await self._append(connection, log)
-        except BaseException:
-            try:
-                await asyncio.wait_for(transaction.rollback(), 5)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._drop()  # the database undoes what its client left
-            raise
-        try:
-            await transaction.commit()
-        except asyncpg.PostgresConnectionError as exc:
-            await self._drop()
-            raise Unknown("the database went away while committing", code="unknown_outcome") from exc
-        except (OSError, asyncpg.InterfaceError) as exc:
-            await self._drop()
-            raise Unknown("the database went away while committing", code="unknown_outcome") from exc
-        if self._warned:
-            await self._drop()
-            raise Unknown("the database committed with a warning", code="unknown_outcome")
+        with self._bounded(connection):
+            logs = await self._committed(connection, jobs)
         marks = {}
         for log in logs:
             if log.appended is not None:
@@ -334,6 +350,31 @@ class Batcher:
                 raise Unknown("the high-water file cannot be written", code="audit_unavailable") from exc
         return logs
 
+    async def _committed(self, connection: asyncpg.Connection, jobs: Sequence[Job]) -> list[_Log]:
+        self._warned = False
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            logs = await self._decide(connection, jobs)
+            for log in logs:
+                if log.drafts:
+                    await self._append(connection, log)
+        except BaseException:
+            try:
+                await asyncio.wait_for(transaction.rollback(), 5)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._drop()  # the database undoes what its client left
+            raise
+        try:
+            await transaction.commit()
+        except Exception as exc:  # whatever it is, the commit record may be on the disk
+            await self._drop()
+            raise Unknown("the database went away while committing", code="unknown_outcome") from exc
+        if self._warned:
+            await self._drop()
+            raise Unknown("the database committed with a warning", code="unknown_outcome")
+        return logs
+
     async def _decide(self, connection: asyncpg.Connection, jobs: Sequence[Job]) -> list[_Log]:
         names = sorted({job.ws for job in jobs if job.ws is not None})
         for name in names:
@@ -344,9 +385,10 @@ class Batcher:
         if any(job.ws is None for job in jobs):
             ids.append(SYSTEM)
         heads = {row["log_id"]: row for row in await connection.fetch("SELECT * FROM audit.lock_heads($1)", ids)}
-        fresh, policy, seen = await self._look(connection, jobs, names)
-        logs: dict[str | None, _Log] = {}
         now = int(self._now() * 1000)
+        fresh, policy, seen, clock = await self._look(connection, jobs, names)
+        self._check_clock(now, clock, heads)
+        logs: dict[str | None, _Log] = {}
         for job in jobs:
             try:
                 if job.ws not in logs:
@@ -402,11 +444,21 @@ class Batcher:
         state = None if log.workspace is None else log.workspace.state
         log.done.append((job, decided, first, state))
 
+    @staticmethod
+    def _check_clock(now: int, database: int, heads: dict[str, Any]) -> None:
+        """Nothing is recorded at a time that the log would not bear out: when this clock or the database's was stepped,
+        or is behind the newest checkpoint, the nonces of the time it shows may be gone (A24)."""
+        if abs(now - database) > MAX_DRIFT_MS:
+            raise Unknown("the server's clock is not the database's", code="audit_unavailable")
+        newest = max((int(head["signed_at"].timestamp() * 1000) for head in heads.values()), default=now)
+        if now < newest - BACKWARDS_MS:
+            raise Unknown("the server's clock is behind its log", code="audit_unavailable")
+
     async def _look(
         self, connection: asyncpg.Connection, jobs: Sequence[Job], names: Sequence[str]
-    ) -> tuple[set[tuple[str, str, bytes]], dict[str, tuple[int, str]], dict[tuple[str, str, str], bytes]]:
-        """After the lock, in one statement (a new snapshot): which nonces are new, where each policy stands, and which
-        idempotency keys were used with what."""
+    ) -> tuple[set[tuple[str, str, bytes]], dict[str, tuple[int, str]], dict[tuple[str, str, str], bytes], int]:
+        """After the lock, in one statement (a new snapshot): which nonces are new, where each policy stands, which
+        idempotency keys were used with what, and the database's clock in milliseconds."""
         nonces = [(nonce, job.ws or "") for job in jobs for nonce in job.nonces]
         idems = [(job.ws or "", *job.idem[:2]) for job in jobs if job.idem is not None]
         rows = await connection.fetch(
@@ -423,7 +475,7 @@ class Batcher:
         fresh = {(row["a"], row["b"], row["c"]) for row in rows if row["kind"] == "n"}
         policy = {row["a"]: (row["d"], row["b"]) for row in rows if row["kind"] == "h"}
         seen = {(row["a"], row["e"], row["b"]): row["c"] for row in rows if row["kind"] == "i"}
-        return fresh, policy, seen
+        return fresh, policy, seen, next(row["d"] for row in rows if row["kind"] == "c")
 
     async def _open(
         self,
@@ -595,13 +647,15 @@ class Batcher:
             job.future.set_result(recorded)
 
     async def _consistency(self, log: _Log, size: int) -> tuple[bytes, ...]:
-        tree = log.tree
-        if size in (0, tree.size) or size > tree.size:
+        # Not `tree.size`: a reader of this process may make the tree grow while a node is fetched.
+        tree, new = log.tree, log.head_size + len(log.drafts)
+        if size >= new or size == 0:
             return ()
         if log.appended is not None and size == log.appended.before.size:
             return tuple(log.appended.consistency())
         connection = await self.connection()
-        return tuple(await tree.prove(connection, lambda read: merkle.consistency(read, size, tree.size)))
+        with self._bounded(connection):
+            return tuple(await tree.prove(connection, lambda read: merkle.consistency(read, size, new), new))
 
 
 _LOOK = """
@@ -610,6 +664,8 @@ WITH n AS (
   ON CONFLICT DO NOTHING RETURNING ws, keyid, nonce
 )
 SELECT 'n' AS kind, ws AS a, keyid AS b, nonce AS c, NULL::bigint AS d, NULL AS e FROM n
+UNION ALL
+SELECT 'c', NULL, NULL, NULL, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, NULL
 UNION ALL
 SELECT 'h', id, encode(policy_head, 'hex'), NULL, policy_seq, NULL FROM policy.workspace WHERE id = ANY ($5::text[])
 UNION ALL

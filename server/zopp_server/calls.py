@@ -190,6 +190,9 @@ async def record(
         why = caller.still(workspace.state)
         if why is not None:
             return Decided([auth_entry(workspace, caller, why, context)], error=auth.bad_signature())
+        if abs(context.now - caller.presented.created * 1000) > signing.WINDOW * 1000:
+            # It waited; recorded now it would not be one that `audit verify` finds fresh. To be signed anew.
+            raise Unknown("the request waited too long", code="busy")
         if context.again and not context.same:
             raise FormatError("the idempotency key was used with another request", code="bad_request")
         try:

@@ -167,7 +167,9 @@ class HighWater:
                 raise OSError(28, "No space left on device")
             os.fsync(fd)
             os.rename(fresh, self._path)
+            self._broken = True  # until the folder is durable: which of the two files is the one, nobody knows
             self._sync_folder()
+            self._broken = False
         except BaseException:
             os.close(fd)
             raise

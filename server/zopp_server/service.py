@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,18 @@ from zopp_server.workspaces import Workspace, Workspaces
 REFRESH = 0.25
 """Seconds between two looks into the database because of an unknown key, for each workspace."""
 
+ACQUIRE_SECONDS = 5.0
+"""How long a reader waits for a connection of the pool."""
+
+READ_SECONDS = 5.0
+"""How long the database has for one statement of a reader."""
+
+AWAY = (
+    OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError, asyncpg.PostgresSystemError, asyncpg.ReadOnlySQLTransactionError,
+)  # fmt: skip
+"""What is raised while the database is not there, or cannot."""
+
 _KNOWN_KEYS = 4096
 
 
@@ -49,6 +63,8 @@ class Service:
     jwks: Jwks | None = None
     proxies: Sequence[Network] = ()
     draining: bool = False
+    probed: float = 0.0
+    """time.monotonic() of the last answer of the database to a probe."""
     _looked: dict[str, float] = field(default_factory=dict)
     _addr: OrderedDict[tuple[str, str], bytes] = field(default_factory=OrderedDict)
     _ci: dict[tuple[str, str], CiPrincipal] = field(default_factory=dict)
@@ -69,22 +85,42 @@ class Service:
         async with self.reading() as connection:
             return await self.workspaces.get(connection, name)
 
-    def reading(self) -> Any:
-        """A connection for reading. Unknown (`busy`) is raised by `reads` where it cannot be had."""
-        return self.pool.acquire(timeout=10)
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for reading. Unknown (`audit_unavailable`) where it cannot be had in ACQUIRE_SECONDS, and where
+        the database goes away or does not answer while it is used."""
+        try:
+            connection = await self.pool.acquire(timeout=ACQUIRE_SECONDS)
+        except (*AWAY, asyncpg.InterfaceError) as exc:
+            raise _away() from exc
+        try:
+            yield connection
+        except AWAY as exc:
+            connection.terminate()  # it may hang, and nobody is to wait for it again
+            raise _away() from exc
+        except asyncpg.InterfaceError as exc:
+            if not connection.is_closed():
+                raise
+            raise _away() from exc
+        finally:
+            with contextlib.suppress(*AWAY, asyncpg.InterfaceError):
+                await self.pool.release(connection, timeout=READ_SECONDS)
 
     # --- the log as it is now
 
     async def snapshot(self, connection: asyncpg.Connection, log: str) -> tuple[Tree, Checkpoint, Note]:
         """The newest signed head of a log, and a tree that reaches it."""
-        async with self.workspaces.lock:
-            row = await connection.fetchrow("SELECT size, frontier, checkpoint FROM audit.log WHERE log_id = $1", log)
-            if row is None:
-                raise Unknown("the log is gone", code="recovery")
-            note = parse_note(row["checkpoint"].encode())
-            tree = self.workspaces.trees.get(log)
-            if tree is None or tree.size < row["size"]:
-                tree = await self.workspaces.tree(connection, log, row["size"], row["frontier"])
+        row = await connection.fetchrow("SELECT size, frontier, checkpoint FROM audit.log WHERE log_id = $1", log)
+        if row is None:
+            raise Unknown("the log is gone", code="recovery")
+        note = parse_note(row["checkpoint"].encode())
+        tree = self.workspaces.trees.get(log)
+        if tree is None or tree.size < row["size"]:
+            # Only then: a batch holds the lock as long as the database makes it wait, and readers need not.
+            async with self.workspaces.lock:
+                tree = self.workspaces.trees.get(log)
+                if tree is None or tree.size < row["size"]:
+                    tree = await self.workspaces.tree(connection, log, row["size"], row["frontier"])
         origin = note.text.partition("\n")[0]
         return tree, checkpoint.verify(note, Verifier(origin, self.log_key.public)), note
 
@@ -174,3 +210,7 @@ class Service:
                 return await work
         except TimeoutError:
             raise Unknown("the database does not answer in time", code="unknown_outcome") from None
+
+
+def _away() -> Unknown:
+    return Unknown("the database does not answer", code="audit_unavailable")

@@ -21,22 +21,40 @@ from zopp.policy import canonical
 from zopp.tlog import checkpoint, entry
 from zopp.tlog.note import Verifier, parse as parse_note
 from zopp_server import custody, projection
-from zopp_server.batcher import SYSTEM, Batcher, Context, Decided, Job, Observer, system_origin
+from zopp_server.batcher import BATCH_SECONDS, SYSTEM, Batcher, Context, Decided, Job, Observer, system_origin
 from zopp_server.config import Settings
 from zopp_server.db import check as db_check
 from zopp_server.entries import draft
 from zopp_server.gate import Gate, Open
 from zopp_server.highwater import HighWater
 from zopp_server.limits import Summary
-from zopp_server.service import Service
+from zopp_server.service import READ_SECONDS, Service
 from zopp_server.workspaces import Workspace, Workspaces
 
 MAX_CLOCK = 5.0
 """Seconds between this machine's clock and the database's."""
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 5.0
+"""How old an answer of the database may be for a server that is ready."""
+
 POOL = 5
+
+STEADY_SECONDS = 1200.0
+"""How long the database's clock must have kept step before a nonce is thrown away by it."""
+
+SESSION = {
+    "application_name": "zopp",
+    # A lock is not kept by a session whose client went away without a word, nor a wait for one.
+    "client_connection_check_interval": "2000",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+_BATCH_SESSION = {**SESSION, "lock_timeout": "8000", "idle_in_transaction_session_timeout": "12000"}
+"""Shorter than `BATCH_SECONDS` for the lock, and little longer for a transaction that nobody goes on with. No
+statement_timeout: a COMMIT must not be cancelled (§5.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +77,11 @@ def highwater_path(data: Path) -> Path:
     return data / "highwater"
 
 
-async def connect(url: str) -> asyncpg.Connection:
-    """A connection of the running server. Unknown (`database`) if there is none; the URL's password is in no text."""
+async def connect(url: str, session: dict[str, str] = SESSION) -> asyncpg.Connection:
+    """A connection of the running server, with these parameters. Unknown (`database`) if there is none; the URL's
+    password is in no text."""
     try:
-        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings={"application_name": "zopp"})
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=session)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
         raise Unknown(f"the database cannot be reached ({reason})", code="database") from None
@@ -179,11 +198,13 @@ async def opened(
     finally:
         await connection.close(timeout=CONNECT_SECONDS)
     assert marks is not None
-    batcher = Batcher(workspaces, keys.log_key, marks, lambda: connect(settings.database), observer=observer, now=now)
+    batcher = Batcher(
+        workspaces, keys.log_key, marks, lambda: connect(settings.database, _BATCH_SESSION), observer=observer, now=now
+    )
     try:
         pool = await asyncpg.create_pool(
-            settings.database, min_size=1, max_size=POOL, timeout=CONNECT_SECONDS,
-            server_settings={"application_name": "zopp"},
+            settings.database, min_size=1, max_size=POOL, timeout=CONNECT_SECONDS, command_timeout=READ_SECONDS,
+            server_settings=SESSION,
         )  # fmt: skip
         try:
             batcher.start()
@@ -191,11 +212,13 @@ async def opened(
                 settings.origin, keys.log_key, workspaces, batcher, pool, gate or Open(), now, keys.next_log_key
             )
             await _announce(service)
-            tick = asyncio.create_task(_tick(service), name="tick")
+            service.probed = time.monotonic()
+            tasks = [asyncio.create_task(work(service)) for work in (_tick, _probe)]
             try:
                 yield service
             finally:
-                tick.cancel()
+                for task in tasks:
+                    task.cancel()
                 await batcher.stop()
         finally:
             # A frozen database must not keep the process.
@@ -256,13 +279,50 @@ def _id() -> bytes:
     return os.urandom(16)
 
 
+async def _probe(service: Service) -> None:
+    """Ask the database where no batch does, so that `/readyz` is no older than PROBE_SECONDS without traffic too; after
+    a batch that failed, write an entry: that the log can be written again, nothing less shows."""
+    while True:
+        await asyncio.sleep(PROBE_SECONDS / 5)
+        try:
+            await probe(service)
+        except (ZoppError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            continue  # `reasons` says so
+
+
+async def probe(service: Service) -> None:
+    """One look at the database. Raises where it is away or cannot be written."""
+    batcher = service.batcher
+    if batcher.failing_since is not None and batcher.recovery is None and batcher.busy_since is None:
+        await batcher.do(Job(None, _operator("resume", "the log can be written again")))
+    async with service.reading() as connection:
+        if not await connection.fetchval("SELECT pg_is_in_recovery()"):
+            service.probed = time.monotonic()
+
+
+@dataclass(slots=True)
+class Steady:
+    """How long a clock has kept step with the monotonic one."""
+
+    since: float
+    last: tuple[float, float] | None = None
+
+    def seconds(self, monotonic: float, wall: float) -> float:
+        """Seconds since the start or the last step, after another look at both."""
+        if self.last is not None and abs((wall - self.last[1]) - (monotonic - self.last[0])) > MAX_CLOCK:
+            self.since = monotonic
+        self.last = monotonic, wall
+        return monotonic - self.since
+
+
 async def _tick(service: Service) -> None:
     """Every minute: what was counted becomes summary entries, and what is stale is dropped."""
+    steady = Steady(time.monotonic())
     while True:
         await asyncio.sleep(60)
         try:
             await summarise(service)
-            await sweep(service)
+            await sweep(service, steady)
         except (ZoppError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             continue  # the database is away; readiness says so, and what was counted comes with the next minute
 
@@ -289,12 +349,16 @@ def _summary(each: Summary) -> Callable[[Workspace | None, Context], Decided]:
     return decide
 
 
-async def sweep(service: Service) -> None:
-    """Drop nonces that no clock accepts any more, and idempotency keys and CI jobs that are over. A bucket holds 300
+async def sweep(service: Service, steady: Steady | None = None) -> None:
+    """Drop nonces that no clock accepts any more, idempotency keys and CI jobs that are over; nothing where `steady`
+    knows of a step of the clock in the last STEADY_SECONDS, as it may step back. A bucket holds 300
     seconds of signed time and comes round after 2,400. A CI token is good for 900 s from its `iat`, which may be 60 s
     ahead, so the buckets from three before to one after now are in use; what was six and five before is emptied."""
     async with service.reading() as connection:
-        current = int(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::bigint / 300"))
+        now = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
+        if steady is not None and steady.seconds(time.monotonic(), now) < STEADY_SECONDS:
+            return
+        current = int(now) // 300
         for bucket in range(8):
             if (bucket - current) % 8 in (2, 3):
                 await connection.execute(f"TRUNCATE rt.replay_{bucket}")
@@ -309,8 +373,11 @@ def reasons(service: Service) -> list[str]:
         found.append("draining")
     if service.batcher.recovery is not None:
         found.append("recovery")
-    if service.batcher.failing_since is not None:
+    batcher, now = service.batcher, time.monotonic()
+    if batcher.failing_since is not None or now - (batcher.busy_since or now) > BATCH_SECONDS + PROBE_SECONDS:
         found.append("the audit log could not be written")
+    if now - max(batcher.last_append, service.probed) > PROBE_SECONDS:
+        found.append("the database does not answer")
     return found
 
 
