@@ -290,7 +290,7 @@ class Batcher:
         self.failing_since = self.failing_since or time.monotonic()
 
     def _fail(self, jobs: Sequence[Job], error: ZoppError, cause: BaseException | None = None) -> None:
-        error.__cause__ = cause
+        error.__cause__ = cause or error.__cause__
         for job in jobs:
             if not job.future.done():
                 job.future.set_exception(error)

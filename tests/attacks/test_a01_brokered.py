@@ -14,10 +14,11 @@ from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import FormatError, IntegrityError, ZoppError
 from zopp.keys import agefile, bech32, signing
-from zopp.policy import log, manifest as manifests
+from zopp.policy import apply as policy_apply, log, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.protocol.release import Response
 from zopp.repo.brokered import Stanza
+from zopp.repo.draft import now
 from zopp.repo.environment import open_environment
 from zopp.repo.unlock import Keyring, decrypt
 from zopp.repo.workspace import Workspace, open_workspace
@@ -271,15 +272,17 @@ def test_a_server_beside_our_policy_is_refused(world: Brokered) -> None:
     refused(bob.zopp(*USES["get"]), 1, words=["does not show"])
     world.server.lie = lambda response: response
     # Alice signs two statements for one place; bob has seen the first, the server goes by the second and one more.
-    fork = alice.base / "fork.jsonl"
-    first = alice.read(".zopp/policy.jsonl")
+    fork = world.server.the_state
     alice.ok("grant", "carol", "read", "api/staging")
     world.team.sync()
-    alice.write(".zopp/policy.jsonl", first)
-    for who in ("carol", "bob"):
-        alice.ok("grant", who, "read", "api/dev", "--on-old-base")
-    fork.write_bytes(alice.read(".zopp/policy.jsonl"))
-    world.server.policy = fork
+    for user in ("carol", "bob"):
+        data = {"role": "read", "scope": {"env": "api/dev"}, "subject": {"user": user}}
+        body = statement.draft(
+            "binding.set", data, ws=fork.ws, seq=fork.seq + 1, prev=fork.head, at=now(), by="alice-laptop"
+        )
+        line = statement.seal(body, [alice.key.sign(statement.to_sign(body))])
+        fork = policy_apply.apply(fork, statement.parse(line))
+    world.server.state = fork
     before = bob.tree()
     refused(bob.zopp(*USES["set"], stdin="v"), 1)
     assert bob.tree() == before

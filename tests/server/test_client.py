@@ -150,4 +150,4 @@ def test_the_log_key_is_changed(database: Database, tmp_path: Path) -> None:
         fresh.ok("trust", "--genesis", alice.state().ws)
         fresh.ok("verify")
         fresh.ok("policy", "pull")
-        assert not server.watcher.causes
+        assert not server.causes
