@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import gc
 import resource
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -30,6 +31,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._drain = drain
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Until a signal; it is not raised again afterwards, as uvicorn does: that would end the process before the
+        batcher is flushed and the pool is closed."""
+        with self.capture_signals():
+            await self._serve(sockets)
+            self._captured_signals.clear()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On the first signal drain, on the second stop at once."""
