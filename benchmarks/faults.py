@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--seed N] [--seconds S | --faults N] [--clients N]
 
-Each run starts a Postgres and a server of its own, kills, cuts, freezes and blackholes them while clients read, and at the
-end compares everything that was acknowledged with the log, whose tree is made again and judged by the replay.
+Each run starts a Postgres and a server of its own, kills, cuts, freezes and blackholes them while clients read, and
+at the end compares everything that was acknowledged with the log, whose tree is made again and judged by the replay.
 docs/reliability.md has the figures.
 """
 

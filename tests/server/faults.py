@@ -325,6 +325,10 @@ class Reader:
         self.item = stanza(recipient)[0]
         self.kept: checkpoint.Checkpoint | None = None
 
+    def close(self) -> None:
+        """Close the connection."""
+        self.server.close()
+
     def ask(self, purpose: str = "read") -> bool:
         """Whether a key was released. Everything but an honest refusal is kept as a fault."""
         size = self.kept.size if self.kept else 0

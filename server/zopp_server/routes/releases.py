@@ -47,6 +47,15 @@ async def post(service: Service, call: Call) -> Answer:
     request = release.parse_request(call.body)
     same_workspace(caller, request.ws)
     matches = [match(caller.workspace, item, request.env) for item in request.items]
+    if None in matches:
+        # Another replica may have made the key, and its statement may not have come here yet.
+        async with service.reading() as connection:
+            newest = await service.workspaces.get(connection, caller.workspace.name)
+            assert newest is not None
+            await service.workspaces.load_keys(connection, newest)
+        matches = [
+            found or match(newest, item, request.env) for found, item in zip(matches, request.items, strict=True)
+        ]
 
     def decide(workspace: Workspace, context: Context) -> Decided:
         entries: list[Draft] = []
