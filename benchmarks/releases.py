@@ -1,6 +1,6 @@
 """Releases a second on the real server: signed, checked, logged, fsynced, sealed; beside a raw one-row insert.
 
-    python benchmarks/releases.py [--seconds 10] [--clients 64] [--rate N] [--batch N]
+    python benchmarks/releases.py [--seconds 10] [--clients 64] [--rate N] [--batch N] [--replicas 2]
 
 The server (`zopp server dev`, its own Postgres) is a process of its own; this one is the load: requests are signed
 before the clock starts, and each client sends its next one when the answer to the last is there. With --rate the
@@ -10,6 +10,7 @@ with a commit on the same Postgres by pgbench.
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import signal
@@ -24,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.server.live import Office, free_port, stanza, team
 from zopp.protocol import messages, release, signing
-from zopp_server import embedded
+from zopp_server import dev, embedded, limits, serve as server
+from zopp_server.config import Settings
 
 ENV = "api/production"
 
@@ -82,7 +84,7 @@ def prepare(office, member, item_sets, count, path, host):
     return raws
 
 
-async def load(host, port, raws, clients, rate):
+async def load(host, ports, raws, clients, rate):
     """(seconds, latencies, statuses)."""
     loop = asyncio.get_running_loop()
     latencies, statuses = [], {}
@@ -116,7 +118,9 @@ async def load(host, port, raws, clients, rate):
         statuses[status] = statuses.get(status, 0) + 1
         following(client)
 
-    made = [await loop.create_connection(lambda: Client(None, done), host, port) for _ in range(clients)]
+    made = [
+        await loop.create_connection(lambda: Client(None, done), host, ports[n % len(ports)]) for n in range(clients)
+    ]
     start = time.perf_counter()
     for _, client in made:
         following(client)
@@ -141,8 +145,6 @@ def rss(pid):
 
 def ceiling(data, seconds, clients):
     """One-row inserts a second, each committed, on the same Postgres."""
-    import json
-
     folder = data / "embedded"
     port = (folder / "postgres" / "postmaster.pid").read_text().splitlines()[3]
     password = json.loads((folder / "passwords.json").read_text())["zopp"]
@@ -166,10 +168,57 @@ def ceiling(data, seconds, clients):
 
 def serve(data, port):
     """The server as `zopp server dev` runs it, but for the limits: the load comes from one address and one device."""
-    from zopp_server import dev, limits
+    dev.run(data, port, lambda text: None, lambda code: print(code, flush=True), OFF)
 
-    off = limits.Settings(address_rate=0, principal_rate=0, quota_rate=0)
-    dev.run(data, port, lambda text: None, lambda code: print(code, flush=True), off)
+
+OFF = limits.Settings(address_rate=0, principal_rate=0, quota_rate=0)
+"""The load comes from one address and one device."""
+
+
+def beside(data, port):
+    """A second server on the database of the one in `data`, with its keys and origin, on a disk folder of its own."""
+    folder = data / "embedded"
+    database = (folder / "postgres" / "postmaster.pid").read_text().splitlines()[3]
+    password = json.loads((folder / "passwords.json").read_text())["zopp_app"]
+    own = data / "beside"
+    own.mkdir()
+    (own / "highwater").write_bytes((data / "highwater").read_bytes())
+    settings = Settings(
+        database=f"postgresql://zopp_app:{password}@127.0.0.1:{database}/zopp",
+        origin=f"http://127.0.0.1:{(data / 'port').read_text().strip()}",
+        data=own, kek=data / "kek", log_key=data / "log_key", listen=("127.0.0.1", port), log_level="info",
+    )  # fmt: skip
+    server.main(settings, limits=OFF)
+
+
+async def fill(data, office, entries):
+    """Bring the workspace's log to so many entries, beside the running server and by its own batcher."""
+    from zopp_server import batcher as batching, custody, operate, startup
+    from zopp_server.entries import draft
+    from zopp_server.workspaces import Workspaces
+
+    folder = data / "embedded"
+    port = (folder / "postgres" / "postmaster.pid").read_text().splitlines()[3]
+    password = json.loads((folder / "passwords.json").read_text())["zopp_app"]
+    url = f"postgresql://zopp_app:{password}@127.0.0.1:{port}/zopp"
+    made = batching.Batcher(
+        Workspaces(office.origin, custody.load_kek(data / "kek")), custody.load_log_key(data / "log_key"),
+        operate._NoMarks(), lambda: startup.connect(url),
+    )  # fmt: skip
+    made.start()
+    size, begin = 4096, time.perf_counter()
+
+    def decide(workspace, context):
+        data = {"detail": "filling the log", "event": "load_test"}
+        return batching.Decided([
+            draft("operator", data, ts=context.now, id=os.urandom(16), outcome="fact", checked=True)
+            for _ in range(size)
+        ])  # fmt: skip
+
+    for _ in range(entries // size + 1):
+        await made.do(batching.Job(office.name, decide, weight=size))
+    await made.stop()
+    print(f"filled with {(entries // size + 1) * size} entries in {time.perf_counter() - begin:.0f} s", flush=True)
 
 
 def main():
@@ -181,20 +230,27 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--guess", type=int, default=1500, help="requests a second to prepare for")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--fill", type=int, default=0, metavar="N", help="entries in the log before the clock starts")
+    parser.add_argument("--replicas", type=int, choices=(1, 2), default=1, help="server processes on the one database")
+    parser.add_argument("--beside", metavar="DATA", help=argparse.SUPPRESS)
     parser.add_argument("--serve", metavar="DATA", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(Path(args.serve), args.port)
         return
+    if args.beside:
+        beside(Path(args.beside), args.port)
+        return
     with tempfile.TemporaryDirectory(prefix="zopp-bench-") as folder:
         os.chmod(folder, 0o711)
         data, port = Path(folder, "data"), free_port()
-        server = subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, __file__, "--serve", str(data), "--port", str(port)], stdout=subprocess.PIPE, text=True
         )
+        children, ports = [child], [port]
         try:
-            code = server.stdout.readline().strip()
+            code = child.stdout.readline().strip()
             time.sleep(2)
             origin = f"http://127.0.0.1:{port}"
             from zopp_server import custody
@@ -203,25 +259,33 @@ def main():
             team(office, code)
             recipient = office.brokered("alice-laptop", ENV)
             member = office.members["bob-laptop"]
+            if args.replicas == 2:
+                ports.append(free_port())
+                command = [sys.executable, __file__, "--beside", str(data), "--port", str(ports[1])]
+                children.append(subprocess.Popen(command))
+                time.sleep(5)
+            if args.fill:
+                asyncio.run(fill(data, office, args.fill))
             sets = [[stanza(recipient)[0] for _ in range(args.batch)] for _ in range(16)]
             path = f"/v1/releases/{office.name}"
             rates = []
-            print(f"server rss before: {rss(server.pid):.0f} MB")
+            print(f"server rss before: {rss(child.pid):.0f} MB")
             for _ in range(args.rounds):
                 count = int(args.seconds * (args.rate or args.guess / args.batch))
                 raws = prepare(office, member, sets, count, path, f"127.0.0.1:{port}")
-                before, own = cpu(server.pid), time.process_time()
-                seconds, latencies, statuses = asyncio.run(load("127.0.0.1", port, raws, args.clients, args.rate))
+                before, own = sum(cpu(each.pid) for each in children), time.process_time()
+                seconds, latencies, statuses = asyncio.run(load("127.0.0.1", ports, raws, args.clients, args.rate))
                 latencies.sort()
                 rates.append(count / seconds)
-                server_cpu = (cpu(server.pid) - before) / count * 1e3
+                server_cpu = (sum(cpu(each.pid) for each in children) - before) / count * 1e3
                 own_cpu = (time.process_time() - own) / count * 1e3
                 print(
-                    f"{args.clients} clients, batch {args.batch}: {count / seconds:.0f} requests/s"
+                    f"{args.replicas} server{'s' * (args.replicas > 1)}, {args.clients} clients, batch {args.batch}:"
+                    f" {count / seconds:.0f} requests/s"
                     f" ({count * args.batch / seconds:.0f} releases/s),"
                     f" p50 {latencies[len(latencies) // 2] * 1e3:.1f} ms,"
                     f" p99 {latencies[int(len(latencies) * 0.99)] * 1e3:.1f} ms, answers {statuses},"
-                    f" server rss {rss(server.pid):.0f} MB,"
+                    f" server rss {rss(child.pid):.0f} MB,"
                     f" CPU a request: server {server_cpu:.2f} ms, load {own_cpu:.2f} ms"
                 )
             raw = ceiling(data, max(3, int(args.seconds / 3)), min(args.clients, 64))
@@ -231,8 +295,9 @@ def main():
             print(f"entries in the log: {messages.parse_answer('count', counted.body)['count']}")
             office.close()
         finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(30)
+            for each in children[::-1]:
+                each.send_signal(signal.SIGINT)
+                each.wait(30)
 
 
 if __name__ == "__main__":

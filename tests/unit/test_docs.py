@@ -82,7 +82,7 @@ def test_the_help_names_every_command_module() -> None:
         assert "zopp " in found.EXAMPLES, verb
 
 
-@pytest.mark.parametrize("page", ["threat-model.md"])
+@pytest.mark.parametrize("page", ["threat-model.md", "reliability.md"])
 def test_every_test_that_a_claim_names_exists(page: str) -> None:
     """`path::name` in the page is a test in the tree, `path` a file of tests."""
     path = ROOT / "docs" / page
