@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from zopp.errors import FormatError, UsageError
+from zopp.protocol import signing
 from zopp_server import bootstrap, custody, embedded, serve, startup
 from zopp_server.config import Settings
 from zopp_server.db import migrate
@@ -43,10 +44,13 @@ def run(
             kek=data / "kek",
             log_key=data / "log_key",
             listen=("127.0.0.1", port),
+            log_level="warning",  # a person reads along
         )
         made = asyncio.run(_code(settings))
         if made is not None:
-            say(f"no workspace yet. In its repository: zopp server adopt {settings.origin}")
+            key = signing.fingerprint(custody.load_log_key(settings.log_key).public)
+            say(f"no workspace yet. The log key, for who compares it: {key}")
+            say(f"in the workspace's repository: zopp server adopt {settings.origin}")
             say("it asks for this one-time code, good for 24 hours:")
             tell_code(made)
         serve.main(
