@@ -149,7 +149,7 @@ def test_s5_nothing_is_left_of_a_mapping_that_unset_emptied(team: Team) -> None:
     alice.set("DB.host", "h")
     alice.set("DB.port", "p")
     alice.ok("unset", "DB.host", "DB.port", "-e", "dev", "--yes")
-    assert b"DB" not in alice.read("secrets/dev.yaml")
+    assert b"DB:" not in alice.read("secrets/dev.yaml")
     alice.ok("unset", "BASE", "-e", "dev", "--yes")
     assert alice.ok("list", "-e", "dev").out == ""
     alice.ok("verify")
