@@ -29,10 +29,21 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 f"there is no user or principal {args.subject}", code="subject.unknown", candidates=sorted(known)
             )
     rows = [(e.subject, e.seq, *key) for e in found for key in e.open_keys()]
+    why = {(e.subject, e.seq, *key): e.reasons(*key) for e in found for key in e.open_keys()}
     if ctx.as_json:
-        ctx.data([{"subject": s, "statement": n, "environment": env, "file": f, "key": k} for s, n, env, f, k in rows])
+        ctx.data(
+            [
+                {"subject": r[0], "statement": r[1], "environment": r[2], "file": r[3], "key": r[4], "why": why[r]}
+                for r in rows
+            ]
+        )
     else:
-        for line in table((s, env, k) for s, _, env, _, k in rows):
+        for line in table((r[0], r[2], r[4], *([", ".join(why[r])] if any(why.values()) else [])) for r in rows):
             ctx.out(line)
+        for each in found:
+            if each.wider:
+                ctx.warn(f"{each.subject}: the audit log was not read ({each.wider}), so this list is the wider one")
+            if closed := each.closed_keys():
+                ctx.note(f"{each.subject} could have asked for {len(closed)} more and did not; they stay closed")
         ctx.note(f"{len(rows)} values still to be changed" if rows else "nothing left to change")
     return 1 if rows else 0

@@ -11,6 +11,7 @@ from zopp.policy import decisions, manifest as manifests, statement
 from zopp.repo import layout, removal
 from zopp.repo.draft import Draft
 from zopp.repo.environment import people_name
+from zopp.repo.exposure import Exposure, Released
 from zopp.repo.removal import Removal
 from zopp.repo.subjects import shown
 
@@ -53,6 +54,7 @@ def conclude(
         rotate=rotate,
         dry=args.dry_run,
         progress=lambda s: ctx.progress(f"rekeying {s}"),
+        released=_released(ctx, draft),
     )
     ctx.progress_done()
     if whole in done.work.errors:
@@ -103,15 +105,7 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
             paths = [item.path for item in wrapped if ", ".join(item.added) == added]
             ctx.note(f"{people_name(scope)}: {_some(paths)} now also for {added}")
     for exposure in done.exposures:
-        keys = exposure.open_keys()
-        ctx.note(
-            f"{exposure.subject} could have read {len(keys)} value{'s' * (len(keys) != 1)}; change each at its source:"
-        )
-        for env, _, key in keys:
-            ctx.note(f"  {env} {key}")
-        if exposure.branches:
-            ctx.note(f"  (also counted: {', '.join(exposure.branches)})")
-        ctx.note("older commits stay readable to whoever held a key; see what is left with: zopp exposure")
+        say_exposure(ctx, exposure)
     if done.exposures:
         ctx.note(
             "other branches and repositories are not rekeyed by this; "
@@ -119,6 +113,54 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
         )
     for scope, why in done.work.open.items():
         ctx.warn(f"{people_name(scope)} is not done: {why}; a writer there has to run: {_mends(draft, scope)}")
+
+
+def _released(ctx: Context, draft: Draft) -> Released | None:
+    if draft.ws.state.server is None:
+        return None
+    from zopp.cli import served
+
+    return served.released(ctx)
+
+
+REASONS = {"released": "released to {}", "made": "{} made its data key", "recipient": "{} was a recipient"}
+
+
+def say_exposure(ctx: Context, exposure: Exposure) -> None:
+    """What has to change at its source and why, and what stays closed (S50)."""
+    keys, who = exposure.open_keys(), exposure.subject
+    reasons = {reason for each in keys for reason in exposure.reasons(*each)}
+    if keys:
+        ctx.note(f"{who} could have read {len(keys)} value{'s' * (len(keys) != 1)}; change each at its source:")
+    for env, path, key in keys:
+        why = [REASONS[r].format(who) for r in exposure.reasons(env, path, key) if r in REASONS]
+        ctx.note(f"  {env} {key}" + (f"   ({', '.join(why)})" if why else ""))
+    if exposure.branches:
+        ctx.note(f"  (also counted: {', '.join(exposure.branches)})")
+    if exposure.wider:
+        ctx.warn(
+            f"what was released to {who} is not known ({exposure.wider}), so every brokered value that {who} was a "
+            "recipient of is listed; an admin or auditor can read the audit log"
+        )
+    if exposure.unplaced:
+        ctx.warn(
+            f"{exposure.unplaced} of the releases to {who} fit no version that git knows here; they are counted for "
+            "the file that was claimed. Look in other clones and repositories too"
+        )
+    closed = exposure.closed_keys()
+    if closed:
+        ctx.note(
+            f"{who} could have asked the server for {len(closed)} more and did not; "
+            f"{'they stay' if len(closed) != 1 else 'it stays'} closed, older commits included:"
+        )
+        for env, _, key in closed:
+            ctx.note(f"  {env} {key}")
+    if reasons & {"released", "made", "recipient"}:
+        ctx.note("what was released to or made by someone stays readable to them in every commit under that data key")
+    if not reasons or "direct" in reasons:
+        ctx.note("older commits stay readable to whoever held a key; see what is left with: zopp exposure")
+    else:
+        ctx.note("see what is left with: zopp exposure")
 
 
 def _mends(draft: Draft, scope: str) -> str:
@@ -151,9 +193,22 @@ def report(draft: Draft, changes: Iterable[decisions.Change], done: Removal) -> 
             for scope, work in done.work.done.items()
         },
         "exposed": [
-            {"subject": e.subject, "environment": env, "file": path, "key": key}
+            {
+                "subject": e.subject,
+                "environment": env,
+                "file": path,
+                "key": key,
+                "why": e.reasons(env, path, key),
+            }
             for e in done.exposures
             for env, path, key in e.open_keys()
         ],
+        "closed": [
+            {"subject": e.subject, "environment": env, "file": path, "key": key}
+            for e in done.exposures
+            for env, path, key in e.closed_keys()
+        ],
+        "log_unread": {e.subject: e.wider for e in done.exposures if e.wider},
+        "releases_unplaced": {e.subject: e.unplaced for e in done.exposures if e.unplaced},
         "open": {people_name(scope): why for scope, why in done.work.open.items()},
     }

@@ -1,9 +1,14 @@
 """What commands share that ask the policy server."""
 
+from collections.abc import Collection
+
 from zopp.cli import sentences
 from zopp.cli.context import Context
 from zopp.client.changing import Desk
 from zopp.policy.statement import Statement
+from zopp.repo.exposure import Release, Released
+from zopp.repo.signer import signer
+from zopp.repo.workspace import Workspace
 
 
 def desk(ctx: Context) -> Desk:
@@ -23,3 +28,14 @@ def still_wanted(ctx: Context, st: Statement, then: list[str], here: list[str], 
         for line in lines or ["nothing"]:
             ctx.note(f"  {title}: {line}")
     return ctx.interactive() and ctx.confirm("sign it all the same?", otherwise="")
+
+
+def released(ctx: Context) -> Released:
+    """Reads the audit log by this user's signing key."""
+
+    def read(ws: Workspace, principals: Collection[str], /) -> list[Release]:
+        from zopp.client import audit
+
+        return audit.released(ws, signer(ws, ctx.passphrase).key, principals)
+
+    return read

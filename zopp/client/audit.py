@@ -7,21 +7,27 @@ The server is believed in nothing: pages come with a signed checkpoint that exte
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, TextIO
 from urllib.parse import urlencode
 
-from zopp.client import remembered
+from zopp.client import policylog, remembered
 from zopp.client.policylog import Log
 from zopp.errors import FormatError, IntegrityError, NotFound, ZoppError
+from zopp.keys.signing import SigningKey
 from zopp.policy import canonical
 from zopp.protocol import messages, mirror
 from zopp.protocol.replay import Found, Replay
+from zopp.repo.exposure import Release
+from zopp.repo.workspace import Workspace
 from zopp.tlog import checkpoint, entry, merkle, tiles
 from zopp.tlog.checkpoint import Checkpoint
 from zopp.tlog.entry import Entry
 from zopp.tlog.note import Note, parse as parse_note
+
+MAX_RELEASES = 1 << 40
+"""All of them: pages end when the log does."""
 
 MAX_LINE = 1 << 18
 """Bytes of one line of an export: an entry has at most 65,535, escaped once more."""
@@ -197,6 +203,30 @@ def _order(origin: str) -> IntegrityError:
     return IntegrityError(
         "the server's records are not in the order of the log, or some are missing", code="audit.order", place=origin
     )
+
+
+# --- what was released
+
+
+def released(ws: Workspace, key: SigningKey, principals: Collection[str]) -> list[Release]:
+    """The releases to `principals`, and to CI jobs that acted for them, that the audit log of the workspace's server
+    shows to the holder of `key`. Denied without the right, Unknown without an answer, IntegrityError or FormatError for
+    one that does not hold. A server that leaves a record out is found by `zopp audit verify`, not here."""
+    log = policylog.of_workspace(ws, key)
+    try:
+        log.fetch(remember=policylog.remembered_head(ws))
+        read = Audit(log)
+        found: dict[Release, None] = {}
+        for name in sorted(principals):
+            asked = {"action": "release", "outcome": "allow", "principal": name}
+            for made in (row.entry for row in read.list(asked, limit=MAX_RELEASES)):
+                if (made.action, made.outcome) != ("release", "allow") or name not in (made.actor, made.on_behalf):
+                    raise FormatError("the records are not those that were asked for", place=log.server.origin)
+                assert made.scope is not None
+                found[Release(made.scope.name, made.data["stanza"], made.data["path"])] = None
+        return list(found)
+    finally:
+        log.server.close()
 
 
 # --- judging

@@ -55,6 +55,8 @@ class Draft:
     keys: dict[str, bytes] = field(default_factory=dict, repr=False)
     left: list[str] = field(default_factory=list)
     """After `commit`: environments whose drafted files were left out, as others changed their readers meanwhile."""
+    accepted: "list[Callable[[], None]]" = field(default_factory=list)
+    """What `commit` does between the server's word and writing: it counts the statements as in force."""
     _touched: dict[str, _Touched] = field(default_factory=dict)
     _made: set[tuple[str, str]] = field(default_factory=set)
     _stale_blocks: bool = False
@@ -165,6 +167,8 @@ class Draft:
         elif ws.receipt is not None:
             # What was fetched before drafting is written with what stands on it.
             self._mirror(ws.log, ws.receipt)
+        for finish in self.accepted:
+            finish()
         for scope, touched in self._touched.items():
             self._manifest(scope, touched)
         if self._stale_blocks or self.lines or any(_other_files(touched) for touched in self._touched.values()):

@@ -3,14 +3,14 @@
 One procedure for every way of losing it (S47): a binding, a membership, a group, a cap, a device, a user, protecting.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from zopp.errors import ZoppError
 from zopp.policy.state import State
 from zopp.repo import exposure, layout, rekey
 from zopp.repo.draft import Draft
-from zopp.repo.environment import people_name
-from zopp.repo.exposure import Exposure
+from zopp.repo.exposure import Exposure, Release, Released, Scan
 from zopp.repo.unlock import Keyring
 
 
@@ -44,9 +44,12 @@ def carry_out(
     rotate: Collection[str] = (),
     dry: bool = False,
     progress: Callable[[str], None] = lambda _: None,
+    released: Released | None = None,
 ) -> Removal:
     """Bring the files to the drafted policy and list what those who lost read could have read. `rotate` and `dry` as in
-    `rekey.follow_policy`. Nothing is written yet: `draft.commit` does that."""
+    `rekey.follow_policy`; `released` reads the audit log, None where there is nobody to ask. Nothing is written yet:
+    `draft.commit` does that, and has the lists made once the server has accepted the statements, since until then
+    something may still be released. A dry run lists what there is now."""
     before = draft.ws.state
     removal = Removal(lost=lost_read(before, draft.state))
     removal.work = rekey.follow_policy(
@@ -65,13 +68,40 @@ def carry_out(
             if scope in draft.state.envs
             for name in draft.state.readers(scope)
         )
-        subjects = sorted(devices) if still else [holder]
+        subject = sorted(devices)[0] if still else holder
         recipients = [before.principals[name].recipient for name in devices]
-        found = exposure.could_read(draft.ws, devices, recipients)
-        wanted = {people_name(scope) for scope in envs}
-        found.keys = {env: files for env, files in found.keys.items() if env in wanted and any(files.values())}
-        found.subject, found.seq = subjects[0], draft.state.seq
-        if found.keys:
-            draft.put(f"{layout.EXPOSURE}/{found.name}", found.dump())
-            removal.exposures.append(found)
+        found = exposure.scan(draft.ws, sorted(envs))
+
+        def finish(
+            subject: str = subject,
+            devices: Collection[str] = frozenset(devices),
+            recipients: Collection[str] = tuple(recipients),
+            found: Scan = found,
+        ) -> None:
+            log, wider = ask(draft, released, found, devices)
+            made = exposure.judge(found, devices, recipients, log, wider=wider)
+            made.subject, made.seq = subject, draft.state.seq
+            if made.keys or made.closed:
+                draft.put(f"{layout.EXPOSURE}/{made.name}", made.dump())
+                removal.exposures.append(made)
+
+        if dry:
+            finish()
+        else:
+            draft.accepted.append(finish)
     return removal
+
+
+def ask(
+    draft: Draft, released: Released | None, found: Scan, principals: Collection[str]
+) -> tuple[Sequence[Release] | None, str]:
+    """What was released to `principals`; (None, why) if that cannot be told. Nobody is asked where nothing is
+    brokered."""
+    if not found.brokered():
+        return (), ""
+    if released is None or draft.ws.state.server is None:
+        return None, "there is no policy server to ask for its log"
+    try:
+        return released(draft.ws, principals), ""
+    except ZoppError as exc:
+        return None, exc.message
