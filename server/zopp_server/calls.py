@@ -130,7 +130,7 @@ async def enter(service: Service, call: Call, kinds: tuple[str, ...]) -> Caller:
         if exc.caller is None:
             service.gate.failed(call.addr)
         else:
-            await _record_refused(service, exc.caller, exc.reason)
+            await record_refused(service, exc.caller, exc.reason)
         if exc.error.code == "clock_skew" and exc.caller is not None:
             members = clock.attest(service.log_key, nonce=exc.caller.presented.nonce, time=int(service.now()))
             raise Refusal("clock_skew", exc.error.message, members, exc.caller.id) from None
@@ -147,7 +147,7 @@ def _target(service: Service, call: Call) -> str:
     return signing.target_uri(service.origin, call.path, call.query)
 
 
-async def _record_refused(service: Service, caller: Caller, reason: str) -> None:
+async def record_refused(service: Service, caller: Caller, reason: str) -> None:
     """A valid signature that is refused gets an entry; that it cannot be written changes nothing for the caller."""
     if not service.gate.refused(caller.workspace.name, caller.principal):
         return

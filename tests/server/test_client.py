@@ -94,6 +94,9 @@ def test_an_invite_joins(party: Party) -> None:
     done = party.join(dora, made, "--email", "dora@example.org")
     assert done.code == 0, done.text
     refused(party.join(erin, made, "--email", "dora@example.org"), 1, words=["used already"])
+    # A21: the admins hear of it
+    told = party.alice.zopp("doctor").out
+    assert "was presented again after it had been used" in told
     party.alice.ok("policy", "pull")
     party.alice.ok("rekey", "api/dev")
     party.alice.share("rekey")

@@ -60,6 +60,33 @@ def _opened(ctx: Context, *, needs_receipt: bool = True) -> Iterator[tuple[Works
         log.server.close()
 
 
+ALARM_DAYS = 30
+_ALARMS = {
+    "invite_used": "was presented again after it had been used",
+    "invite_revoked": "was presented after it had been revoked",
+    "invite_dead": "was presented after the device that made it was none any more",
+    "replayed": "sent a request a second time",
+    "disabled": "was used although it is disabled",
+}
+
+
+def alarms(ctx: Context) -> list[str]:
+    """What an admin should hear of from the last ALARM_DAYS days of the audit log: invites and keys in wrong hands
+    (A21). A sentence each; Denied for who may not read the log, Unknown where the server does not answer."""
+    seen: dict[tuple[str, str], int] = {}
+    with _opened(ctx, needs_receipt=False) as (_, log):
+        since = now() - ALARM_DAYS * 86400
+        for action in ("auth", "statement"):
+            for row in log.list({"action": action, "outcome": "deny", "since": since}, limit=500):
+                made = row.entry
+                if made.reason in _ALARMS and made.actor is not None:
+                    seen[made.actor, made.reason] = seen.get((made.actor, made.reason), 0) + 1
+    return [
+        f"{who.replace('/', ' ')} {_ALARMS[why]}" + (f" ({count} times)" if count > 1 else "")
+        for (who, why), count in sorted(seen.items())
+    ]
+
+
 # --- filters
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from zopp._version import __version__
 from zopp.cli.context import Context
 from zopp.cli.parser import epilog
-from zopp.errors import ZoppError
+from zopp.errors import Denied, ZoppError
 from zopp.keys import find
 from zopp.policy.names import Scope
 from zopp.policy.roles import Role
@@ -68,6 +68,21 @@ def _keys(ctx: Context, say: Say) -> None:
         say("fail", f"{folder} is open to others: chmod 700 {folder}")
 
 
+def _server(ctx: Context, say: Say) -> None:
+    """What the server's log says to those who may read it."""
+    from zopp.cli import auditing  # the network, for workspaces that have a server
+
+    try:
+        found = auditing.alarms(ctx)
+    except Denied:
+        return
+    except ZoppError as exc:
+        say("warn", f"the policy server's log cannot be read: {exc.message}")
+        return
+    for text in found:
+        say("warn", f"{text}: see zopp audit list --outcome deny --since {auditing.ALARM_DAYS}d")
+
+
 def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
     state = ws.state
     say("ok", f"workspace {state.name}, project {ws.project}, {state.seq + 1} statements")
@@ -83,6 +98,7 @@ def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
             say("ok", f"policy server {state.server.origin}, which accepted statement {state.seq}")
         except ZoppError as exc:
             say("fail", f"{exc.message}: {exc.hint}")
+        _server(ctx, say)
     mine = ctx.keyring.recipients()
     me = [name for name, p in state.principals.items() if p.recipient in mine]
     if me:

@@ -16,7 +16,7 @@ from zopp.protocol import messages
 from zopp.protocol.messages import MAX_LINES
 from zopp_server.auth import Caller
 from zopp_server.batcher import Context, Decided
-from zopp_server.calls import JSON, Answer, Call, Refusal, enter, query, record, same_workspace
+from zopp_server.calls import JSON, Answer, Call, Refusal, enter, query, record, record_refused, same_workspace
 from zopp_server.entries import MAX_LINE, Draft, draft
 from zopp_server.service import Service
 from zopp_server.workspaces import Workspace
@@ -143,6 +143,11 @@ def entry(caller: Caller, st: Statement, outcome: str, reason: str | None, seq: 
 async def get(service: Service, call: Call) -> Answer:
     """`GET /v1/policy/WS?from=SEQ&size=N`."""
     caller = await enter(service, call, ("principal", "invite", "ci"))
+    if caller.kind == "invite":
+        # Whoever holds the code of an invite that was used may find out what became of it, and the admins hear of it.
+        status = caller.workspace.state.invites[caller.name.removeprefix("invite/")].status
+        if status != "open":
+            await record_refused(service, caller, f"invite_{status}")
     wanted = query(call.query, {"from": "int", "size": "int"})
     begin, size = wanted.get("from", 0), wanted.get("size", 0)
     log = caller.workspace.log
