@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import asyncpg
 
-from zopp.errors import IntegrityError
+from zopp.errors import IntegrityError, ZoppError
 from zopp.keys.filekey import PrivateKey
 from zopp.policy import log as policy_log
 from zopp.policy.state import State
@@ -121,16 +121,22 @@ class Workspaces:
 
     async def _bring(self, connection: asyncpg.Connection, name: str, genesis: str, seq: int, head: str) -> Workspace:
         known = self._known.get(name)
-        begin = 0 if known is None or known.log != genesis else known.state.seq + 1
+        # Other tasks move `known.state` while this one waits for the database: what the lines extend is held here.
+        base = None if known is None or known.log != genesis else known.state
+        begin = 0 if base is None else base.seq + 1
         rows = await connection.fetch(
             "SELECT line FROM policy.statement WHERE ws = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq", name, begin, seq
         )
         lines = [row["line"] for row in rows]
-        if known is None or begin == 0:
-            state = policy_log.fold(b"".join(line + b"\n" for line in lines), genesis=genesis)
+        try:
+            if base is None:
+                state = policy_log.fold(b"".join(line + b"\n" for line in lines), genesis=genesis)
+            else:
+                state = policy_log.extend(base, lines) if lines else base
+        except ZoppError as exc:  # the database's lines, not the caller's
+            raise IntegrityError(f"the policy lines of {name} do not hold: {exc.message}", code="policy.head") from exc
+        if known is None or base is None:
             known = Workspace(name, genesis, checkpoint.origin_of(self.server, name, genesis), state)
-        else:
-            state = policy_log.extend(known.state, lines) if lines else known.state
         if (state.seq, state.head, state.name) != (seq, head, name):
             raise IntegrityError(
                 f"the policy lines of {name} do not lead to the head that the database has", code="policy.head"
@@ -138,7 +144,7 @@ class Workspaces:
         await self.load_keys(connection, known)
         if state.seq > known.state.seq:  # while we waited for the database another task may have gone further
             known.state = state
-        return self._known.setdefault(name, known) if begin else self._replace(name, known)
+        return self._known.setdefault(name, known) if base is not None else self._replace(name, known)
 
     def _replace(self, name: str, made: Workspace) -> Workspace:
         known = self._known.get(name)
@@ -174,7 +180,9 @@ class Workspaces:
                 private = dek.open_key(row["wrapped"], env, row["generation"])
                 if private.recipient != row["recipient"]:
                     raise IntegrityError(f"a server key of {env} is not the one it is named as", code="server_key")
-            ws.keys.setdefault(env, []).append(ServerKey(row["generation"], row["recipient"], private))
+            keys = ws.keys.setdefault(env, [])
+            if all(key.recipient != row["recipient"] for key in keys):  # another task may have been quicker
+                keys.append(ServerKey(row["generation"], row["recipient"], private))
         for keys in ws.keys.values():
             keys.sort(key=lambda key: -key.generation)
 
