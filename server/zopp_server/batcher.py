@@ -445,20 +445,20 @@ class Batcher:
         log.done.append((job, decided, first, state))
 
     @staticmethod
-    def _check_clock(now: int, database: int, heads: dict[str, Any]) -> None:
+    def _check_clock(now: int, database: _Clock, heads: dict[str, Any]) -> None:
         """Nothing is recorded at a time that the log would not bear out: when this clock or the database's was stepped,
-        or is behind the newest checkpoint, the nonces of the time it shows may be gone (A24)."""
-        if abs(now - database) > MAX_DRIFT_MS:
+        or is behind the newest checkpoint or the last sweep, the nonces of the time it shows may be gone (A24)."""
+        if abs(now - database.now) > MAX_DRIFT_MS:
             raise Unknown("the server's clock is not the database's", code="audit_unavailable")
-        newest = max((int(head["signed_at"].timestamp() * 1000) for head in heads.values()), default=now)
-        if now < newest - BACKWARDS_MS:
+        newest = max((int(head["signed_at"].timestamp() * 1000) for head in heads.values()), default=0)
+        if now < max(newest, database.swept) - BACKWARDS_MS:
             raise Unknown("the server's clock is behind its log", code="audit_unavailable")
 
     async def _look(
         self, connection: asyncpg.Connection, jobs: Sequence[Job], names: Sequence[str]
-    ) -> tuple[set[tuple[str, str, bytes]], dict[str, tuple[int, str]], dict[tuple[str, str, str], bytes], int]:
+    ) -> tuple[set[tuple[str, str, bytes]], dict[str, tuple[int, str]], dict[tuple[str, str, str], bytes], _Clock]:
         """After the lock, in one statement (a new snapshot): which nonces are new, where each policy stands, which
-        idempotency keys were used with what, and the database's clock in milliseconds."""
+        idempotency keys were used with what, and the database's clock."""
         nonces = [(nonce, job.ws or "") for job in jobs for nonce in job.nonces]
         idems = [(job.ws or "", *job.idem[:2]) for job in jobs if job.idem is not None]
         rows = await connection.fetch(
@@ -475,7 +475,8 @@ class Batcher:
         fresh = {(row["a"], row["b"], row["c"]) for row in rows if row["kind"] == "n"}
         policy = {row["a"]: (row["d"], row["b"]) for row in rows if row["kind"] == "h"}
         seen = {(row["a"], row["e"], row["b"]): row["c"] for row in rows if row["kind"] == "i"}
-        return fresh, policy, seen, next(row["d"] for row in rows if row["kind"] == "c")
+        times = {row["kind"]: row["d"] for row in rows if row["kind"] in ("c", "s")}
+        return fresh, policy, seen, _Clock(times["c"], times.get("s", 0))
 
     async def _open(
         self,
@@ -667,6 +668,8 @@ SELECT 'n' AS kind, ws AS a, keyid AS b, nonce AS c, NULL::bigint AS d, NULL AS 
 UNION ALL
 SELECT 'c', NULL, NULL, NULL, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, NULL
 UNION ALL
+SELECT 's', NULL, NULL, NULL, (extract(epoch FROM at) * 1000)::bigint, NULL FROM rt.swept
+UNION ALL
 SELECT 'h', id, encode(policy_head, 'hex'), NULL, policy_seq, NULL FROM policy.workspace WHERE id = ANY ($5::text[])
 UNION ALL
 SELECT 'i', i.ws, i.key, i.req_digest, i.first_seq, i.principal FROM rt.idempotency i
@@ -684,6 +687,14 @@ INSERT INTO rt.idempotency
 SELECT $4::text, principal, key, digest, seq, now() + interval '1 day'
 FROM unnest($5::text[], $6::text[], $7::bytea[], $8::bigint[]) AS t (principal, key, digest, seq) ON CONFLICT DO NOTHING
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The database's clock, and when it last emptied nonces (0: never). Unix milliseconds."""
+
+    now: int
+    swept: int
 
 
 class _Recovery(Exception):

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import TracebackType
@@ -28,6 +28,8 @@ from typing import Any, TextIO
 import prometheus_client
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from zopp.errors import ZoppError
 
@@ -289,14 +291,38 @@ class Metrics:
         self.policy_stale_prev = Counter("zopp_policy_stale_prev", "Statements refused as stale", registry=r)
         self.replay_rejected = Counter("zopp_replay_rejected", "Requests and tokens sent a second time", registry=r)
         self.jwks_refresh = Counter("zopp_jwks_refresh", "Fetches of issuers' keys", ["issuer", "result"], registry=r)
-        self.export_lag_entries = Gauge("zopp_export_lag_entries", "Entries not yet exported", registry=r)
+        self.http_connections = Gauge("zopp_http_connections", "Open connections of clients", registry=r)
         self.db_pool_in_use = Gauge("zopp_db_pool_in_use", "Database connections in use", registry=r)
+        self.db_read_duration_seconds = Histogram(
+            "zopp_db_read_duration_seconds",
+            "Time that a request held a database connection for reading",
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.caches: dict[str, Callable[[], tuple[int, int]]] = {}
+        """cache -> its (hits, misses) since the start"""
+        r.register(_Caches(self.caches))
         self.recovery = Gauge("zopp_recovery", "1 while the server releases nothing (recovery mode)", registry=r)
         Info("zopp_build", "What runs", registry=r).info({"version": version})
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Caches(Collector):
+    """Hits and misses, which the caches count themselves."""
+
+    def __init__(self, caches: Mapping[str, Callable[[], tuple[int, int]]]) -> None:
+        self._caches = caches
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client`."""
+        made = CounterMetricFamily("zopp_cache_requests", "Lookups", labels=["cache", "result"])
+        for name, counts in self._caches.items():
+            for result, count in zip(("hit", "miss"), counts(), strict=True):
+                made.add_metric([name, result], count)
+        yield made
 
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")

@@ -148,6 +148,10 @@ class Parts:
         self.metrics.audit_queue_depth.set_function(lambda: batcher.depth)
         self.metrics.recovery.set_function(lambda: float(batcher.recovery is not None))
         self.metrics.db_pool_in_use.set_function(lambda: pool.get_size() - pool.get_idle_size())
+        service.timed = self.metrics.db_read_duration_seconds.observe
+        tiles = service.workspaces.cache
+        self.metrics.caches["tile"] = lambda: (tiles.hits, tiles.misses)
+        self.metrics.caches["workspace"] = lambda: (service.hits, service.misses)
         trees = service.workspaces.trees
         self.metrics.log_size.labels("system").set_function(lambda: trees[SYSTEM].size if SYSTEM in trees else 0)
         self.metrics.log_size.labels("sum").set_function(lambda: sum(tree.size for tree in trees.values()))

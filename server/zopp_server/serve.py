@@ -98,6 +98,7 @@ async def run(
     async with startup.opened(settings, gate=parts.gate, observer=parts.observer) as service, parts.running(service):
         made = application.build(service, failed=parts.failed, health=lambda: startup.reasons(service))
         server = _Server(config(settings, observability.Observed(made, parts.metrics)), service, settings.drain)
+        parts.metrics.http_connections.set_function(lambda: len(server.server_state.connections))
         settle()
         ready(service)
         await server.serve()

@@ -65,6 +65,11 @@ class Service:
     draining: bool = False
     probed: float = 0.0
     """time.monotonic() of the last answer of the database to a probe."""
+    timed: Callable[[float], None] = lambda seconds: None
+    """Hears how long each reader held a connection."""
+    hits: int = 0
+    """Requests whose workspace and key were in memory; `misses`: the database was asked."""
+    misses: int = 0
     _looked: dict[str, float] = field(default_factory=dict)
     _addr: OrderedDict[tuple[str, str], bytes] = field(default_factory=OrderedDict)
     _ci: dict[tuple[str, str], CiPrincipal] = field(default_factory=dict)
@@ -74,6 +79,7 @@ class Service:
         statement may have come through another replica. Bounded to one look each REFRESH seconds."""
         found = self.workspaces.known(name)
         if found is not None and (keyid is None or found.by_fingerprint(keyid) is not None):
+            self.hits += 1
             return found
         now = time.monotonic()
         if now - self._looked.get(name, -REFRESH) < REFRESH:
@@ -82,6 +88,7 @@ class Service:
             self._looked[name] = now
         else:
             self._looked.clear()  # names are a stranger's to choose
+        self.misses += 1
         async with self.reading() as connection:
             return await self.workspaces.get(connection, name)
 
@@ -93,6 +100,7 @@ class Service:
             connection = await self.pool.acquire(timeout=ACQUIRE_SECONDS)
         except (*AWAY, asyncpg.InterfaceError) as exc:
             raise _away() from exc
+        began = time.monotonic()
         try:
             yield connection
         except AWAY as exc:
@@ -103,6 +111,7 @@ class Service:
                 raise
             raise _away() from exc
         finally:
+            self.timed(time.monotonic() - began)
             with contextlib.suppress(*AWAY, asyncpg.InterfaceError):
                 await self.pool.release(connection, timeout=READ_SECONDS)
 

@@ -359,9 +359,15 @@ async def sweep(service: Service, steady: Steady | None = None) -> None:
         if steady is not None and steady.seconds(time.monotonic(), now) < STEADY_SECONDS:
             return
         current = int(now) // 300
-        for bucket in range(8):
-            if (bucket - current) % 8 in (2, 3):
-                await connection.execute(f"TRUNCATE rt.replay_{bucket}")
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO rt.swept (at) VALUES (to_timestamp($1)) ON CONFLICT (one) DO UPDATE"
+                " SET at = greatest(swept.at, excluded.at)",
+                now,
+            )
+            for bucket in range(8):
+                if (bucket - current) % 8 in (2, 3):
+                    await connection.execute(f"TRUNCATE rt.replay_{bucket}")
         await connection.execute("DELETE FROM rt.idempotency WHERE expires < now()")
         await connection.execute("DELETE FROM rt.ci_principal WHERE not_after < now() - interval '1 hour'")
 

@@ -30,11 +30,12 @@ _T = TypeVar("_T")
 
 
 class TileCache:
-    """Full tiles of all logs, the least used go first."""
+    """Full tiles of all logs, the least used go first. `hits` and `misses`: lookups since the start."""
 
-    __slots__ = ("_tiles",)
+    __slots__ = ("_tiles", "hits", "misses")
 
     def __init__(self) -> None:
+        self.hits = self.misses = 0
         self._tiles: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
 
     async def get(self, connection: asyncpg.Connection, log: str, level: int, n: int) -> bytes:
@@ -42,6 +43,7 @@ class TileCache:
         key = (log, level, n)
         found = self._tiles.get(key)
         if found is None:
+            self.misses += 1
             found = await connection.fetchval(
                 "SELECT data FROM audit.tile WHERE log_id = $1 AND level = $2 AND n = $3", log, level, n
             )
@@ -51,6 +53,7 @@ class TileCache:
             if len(self._tiles) > TILES:
                 self._tiles.popitem(last=False)
         else:
+            self.hits += 1
             self._tiles.move_to_end(key)
         return found
 

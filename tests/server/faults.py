@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class Child:
         """Until it is ready. A start that the database's state refuses for now is tried again."""
         deadline = time.monotonic() + timeout
         s = self.settings
-        told = json.dumps([s.database, s.origin, str(s.data), str(s.kek), str(s.log_key), s.listen[1]])
+        told = json.dumps([s.database, s.origin, str(s.data), str(s.kek), str(s.log_key), s.listen[1], s.metrics])
         while True:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "tests.server.faults", told],
@@ -482,11 +482,14 @@ class Stage:
 
 
 @contextmanager
-def stage(readers: int, folder: Path | None = None, data: Path | None = None) -> Iterator[Stage]:
-    """`readers` clients of their own devices; `folder` the disk of the database, `data` that of the high-water file."""
+def stage(
+    readers: int, folder: Path | None = None, data: Path | None = None, metrics: int | None = None
+) -> Iterator[Stage]:
+    """`readers` clients of their own devices; `folder` the disk of the database, `data` that of the high-water file,
+    `metrics` a port."""
     with arena(folder) as made, Proxy(made.postgres.port) as proxy, tempfile.TemporaryDirectory() as work:
         settings = settings_for(made.url(port=proxy.port), data or Path(work) / "server")
-        child = Child(settings)
+        child = Child(replace(settings, metrics=None if metrics is None else ("127.0.0.1", metrics)))
         child.start()
         office = Office(settings.origin, startup.load_keys(settings).log_key.public)
         try:
@@ -585,10 +588,10 @@ def chaos(
 
 def main(told: str) -> None:
     """A server process: `Child`."""
-    database, origin, data, kek, log_key, port = json.loads(told)
+    database, origin, data, kek, log_key, port, metrics = json.loads(told)
     settings = Settings(
         database=database, origin=origin, data=Path(data), kek=Path(kek), log_key=Path(log_key),
-        listen=("127.0.0.1", port), log_level="error",
+        listen=("127.0.0.1", port), log_level="error", metrics=tuple(metrics) if metrics else None,
     )  # fmt: skip
     try:
         serve.main(settings, limits=NO_LIMITS)

@@ -199,8 +199,10 @@ NAMES = {
     "zopp_policy_stale_prev_total": set(),
     "zopp_replay_rejected_total": set(),
     "zopp_jwks_refresh_total": {"issuer", "result"},
-    "zopp_export_lag_entries": set(),
+    "zopp_http_connections": set(),
     "zopp_db_pool_in_use": set(),
+    "zopp_db_read_duration_seconds": set(),
+    "zopp_cache_requests_total": {"cache", "result"},
     "zopp_recovery": set(),
     "zopp_build_info": {"version"},
 }
@@ -216,6 +218,7 @@ def filled() -> Metrics:
     m.audit_batch_size.observe(3)
     m.log_size.labels("system").set(5)
     m.jwks_refresh.labels("https://gitlab.com", "ok").inc()
+    m.caches["tile"] = lambda: (3, 1)
     return m
 
 

@@ -19,6 +19,12 @@ CREATE TABLE rt.replay_5 PARTITION OF rt.replay FOR VALUES IN (5);
 CREATE TABLE rt.replay_6 PARTITION OF rt.replay FOR VALUES IN (6);
 CREATE TABLE rt.replay_7 PARTITION OF rt.replay FOR VALUES IN (7);
 
+-- When buckets were last emptied: nothing is recorded at an earlier time, whose nonces may be gone.
+CREATE TABLE rt.swept (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  at  timestamptz NOT NULL
+);
+
 CREATE TABLE rt.idempotency (
   ws         text NOT NULL,
   principal  text NOT NULL,
@@ -89,5 +95,5 @@ GRANT TRUNCATE ON rt.replay_0, rt.replay_1, rt.replay_2, rt.replay_3, rt.replay_
   TO zopp_app;
 GRANT SELECT, INSERT, DELETE ON rt.idempotency, rt.client_addr, rt.ci_principal TO zopp_app;
 GRANT SELECT, INSERT, DELETE ON rt.addr_key TO zopp_app;
-GRANT SELECT, INSERT, UPDATE ON rt.manifest_head TO zopp_app;
+GRANT SELECT, INSERT, UPDATE ON rt.manifest_head, rt.swept TO zopp_app;
 GRANT SELECT, INSERT ON rt.bootstrap, rt.bootstrap_use TO zopp_app;
