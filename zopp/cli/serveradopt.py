@@ -25,9 +25,9 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             return _first(ctx, args, draft, offered)
         if offered.origin != server.origin:
             raise UsageError(
-                f"this workspace is at {server.origin}, and only that server can let it go",
+                f"this workspace is at {server.origin}, and there is no way to move it to another address yet",
                 code="server.other",
-                hint="its address is changed where it runs; a lost server is a new one: see docs",
+                hint="a lost server is brought back from its backup and keys: zopp server restore",
             )
         if args.log_key is None:
             if offered.log_key == server.log_key:
