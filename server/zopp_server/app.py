@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from zopp.errors import ZoppError
 from zopp.policy import canonical
 from zopp.protocol import messages
+from zopp_server.auth import bad_signature
 from zopp_server.calls import Answer, Call, Refusal, answer_of, query, refusal
 from zopp_server.limits import client_address
 from zopp_server.observability import RECORD, Record
@@ -229,6 +230,9 @@ async def _call(service: Service, scope: Scope, receive: Receive, route: Route) 
         except TimeoutError:
             raise Refusal("bad_request", "the request's body did not come in time") from None
     path = scope.get("raw_path") or scope["path"].encode()
+    if b"%" in path:
+        # One spelling: the router reads the path decoded, and the log and its auditors as it was signed.
+        raise Refusal("bad_signature", bad_signature().message)
     client = scope.get("client")
     return Call(
         method=route.method,
