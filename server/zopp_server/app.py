@@ -7,6 +7,7 @@ problem+json. What nobody foresaw is a 500 that says no more than that; its caus
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -246,11 +247,17 @@ async def _call(service: Service, scope: Scope, receive: Receive, route: Route) 
     )
 
 
-def _address(service: Service, peer: str, raw: list[tuple[bytes, bytes]]) -> str:
-    if not service.proxies:
-        return peer
-    forwarded = b",".join(value for name, value in raw if name == b"x-forwarded-for").decode("latin-1")
-    return client_address(peer, forwarded, service.proxies)
+def _address(service: Service, peer: str, raw: list[tuple[bytes, bytes]]) -> str | None:
+    """As the database takes it, without a zone (`%eth0`): None for what is no address."""
+    if service.proxies:
+        forwarded = b",".join(value for name, value in raw if name == b"x-forwarded-for").decode("latin-1")
+        peer = client_address(peer, forwarded, service.proxies)
+    peer = peer.partition("%")[0]
+    try:
+        ipaddress.ip_address(peer)
+    except ValueError:
+        return None
+    return peer
 
 
 async def _body(raw: list[tuple[bytes, bytes]], receive: Receive, limit: int) -> bytes:
