@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,21 @@ def test_a_time_that_no_calendar_has_is_refused(office: Office, server: Live, na
         office.members["alice-laptop"].server.get(f"/v1/audit/acme?{name}={2**53 - 1}")
     assert refused.value.code == "bad_request"
     assert not server.causes
+
+
+@pytest.mark.parametrize("begin", [b"[" * 64, b'{"code":"' + b"a" * 26 + b'","log":"', b'{"v":1,"code":"'])
+def test_a_long_log_of_a_stranger_is_not_even_read(server: Live, begin: bytes) -> None:
+    """64 MiB are for who holds a one-time code: others are refused with most of it not yet sent."""
+    host, port = server.settings.listen
+    with socket.create_connection((host, port), timeout=5) as sock:
+        head = b"POST /v1/workspaces/acme HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n"
+        sock.sendall(head + begin + b"x" * 100_000)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_a_long_log_with_a_code_is_read(server: Live, database: Database) -> None:
+    body = messages.build_request("workspace", code=code(database), log="x" * 100_000, ws="0" * 64)
+    host, port = server.settings.listen
+    with socket.create_connection((host, port), timeout=5) as sock:
+        sock.sendall(b"POST /v1/workspaces/acme HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 401")  # it is not signed
