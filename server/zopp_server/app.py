@@ -7,6 +7,7 @@ problem+json. What nobody foresaw is a 500 that says no more than that; its caus
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from zopp.errors import ZoppError
 from zopp.policy import canonical
 from zopp.protocol import messages
+from zopp_server.auth import bad_signature
 from zopp_server.calls import Answer, Call, Refusal, answer_of, query, refusal
 from zopp_server.limits import client_address
 from zopp_server.observability import RECORD, Record
@@ -51,6 +53,8 @@ class Route:
     query: Mapping[str, str] | None = None
     problems: tuple[str, ...] = ()
     max_body: int = MAX_BODY
+    more: Callable[[Service, str | None, bytes], Awaitable[bool]] | None = None
+    """Whether a body that begins so may be longer than MAX_BODY: asked before it is read."""
 
 
 async def _server(service: Service, call: Call) -> Answer:
@@ -68,6 +72,7 @@ ROUTES = (
     Route(
         method="POST", path="/v1/workspaces/{ws}", handler=workspaces.post, summary="Make a workspace from its log",
         callers=("code",), request="workspace", answer="workspace", status=201, max_body=messages.MAX_LOG,
+        more=workspaces.begun,
         problems=("denied", "stale_prev", "refused", "clock_skew", "replayed"), nonce=True,
     ),
     Route(
@@ -213,7 +218,8 @@ def _tell(record: Record, scope: Scope, answer: Answer) -> None:
 
 
 async def _call(service: Service, scope: Scope, receive: Receive, route: Route) -> Call:
-    raw = scope["headers"]
+    raw, client = scope["headers"], scope.get("client")
+    addr = None if client is None else _address(service, client[0], raw)
     if sum(len(name) + len(value) for name, value in raw) > MAX_HEADERS:
         raise Refusal("too_large", "the request's header is too long")
     if route.method == "GET":
@@ -225,44 +231,57 @@ async def _call(service: Service, scope: Scope, receive: Receive, route: Route) 
     else:
         try:
             async with asyncio.timeout(READ_SECONDS * (1 + route.max_body // 2**22)):
-                body = await _body(raw, receive, route.max_body)
+                body = await _body(service, route, addr, raw, receive)
         except TimeoutError:
             raise Refusal("bad_request", "the request's body did not come in time") from None
     path = scope.get("raw_path") or scope["path"].encode()
-    client = scope.get("client")
+    if b"%" in path:
+        # One spelling: the router reads the path decoded, and the log and its auditors as it was signed.
+        raise Refusal("bad_signature", bad_signature().message)
     return Call(
         method=route.method,
         path=path.partition(b"?")[0].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
         fields=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw],
         body=body,
-        addr=None if client is None else _address(service, client[0], raw),
+        addr=addr,
         ws=scope["path_params"].get("ws", ""),
         rest=scope["path_params"].get("rest", ""),
     )
 
 
-def _address(service: Service, peer: str, raw: list[tuple[bytes, bytes]]) -> str:
-    if not service.proxies:
-        return peer
-    forwarded = b",".join(value for name, value in raw if name == b"x-forwarded-for").decode("latin-1")
-    return client_address(peer, forwarded, service.proxies)
+def _address(service: Service, peer: str, raw: list[tuple[bytes, bytes]]) -> str | None:
+    """As the database takes it, without a zone (`%eth0`): None for what is no address."""
+    if service.proxies:
+        forwarded = b",".join(value for name, value in raw if name == b"x-forwarded-for").decode("latin-1")
+        peer = client_address(peer, forwarded, service.proxies)
+    peer = peer.partition("%")[0]
+    try:
+        ipaddress.ip_address(peer)
+    except ValueError:
+        return None
+    return peer
 
 
-async def _body(raw: list[tuple[bytes, bytes]], receive: Receive, limit: int) -> bytes:
+async def _body(
+    service: Service, route: Route, addr: str | None, raw: list[tuple[bytes, bytes]], receive: Receive
+) -> bytes:
     for name, value in raw:
-        if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > route.max_body:
             raise Refusal("too_large", "the request's body is too long")
-    parts, size, more = [], 0, True
+    parts: list[bytes] = []
+    size, more, limit = 0, True, MAX_BODY
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part = message.get("body", b"")
         size += len(part)
+        parts.append(part)
+        if size > limit and route.more is not None and await route.more(service, addr, b"".join(parts)[:MAX_BODY]):
+            limit = route.max_body
         if size > limit:
             raise Refusal("too_large", "the request's body is too long")
-        parts.append(part)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

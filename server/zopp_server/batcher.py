@@ -235,6 +235,27 @@ class Batcher:
         self._queue.put_nowait(job)
         return await asyncio.shield(job.future)
 
+    async def follow(self, connection: asyncpg.Connection) -> None:
+        """Mark what other servers on this database have made durable: else one that has nothing to write would not
+        find that the database was set back behind it."""
+        if not self._behind(await connection.fetch(_HEADS)):
+            return
+        async with self.workspaces.lock:  # between a commit and its mark the heads and the marks differ
+            marks = {}
+            try:
+                for row in self._behind(await connection.fetch(_HEADS)):
+                    tree = await self._tree(connection, row["log_id"], row)
+                    marks[row["log_id"]] = Mark(tree.size, row["root"], row["policy_seq"] or 0, row["head"] or "")
+            except _Recovery as exc:
+                self.recovery = str(exc)
+                return
+            if marks:
+                await asyncio.get_running_loop().run_in_executor(None, self._marks.advance, marks)
+
+    def _behind(self, rows: Sequence[Any]) -> list[Any]:
+        marks = self._marks.marks
+        return [row for row in rows if row["log_id"] not in marks or marks[row["log_id"]].size != row["size"]]
+
     # --- the loop
 
     async def _work(self) -> None:
@@ -497,12 +518,17 @@ class Batcher:
             log_id, origin = workspace.log, workspace.origin
             if job.ws not in policy:
                 raise _Recovery("a workspace's row is gone")
+            mark = self._marks.marks.get(log_id)
+            if mark is not None and policy[job.ws][0] < mark.policy_seq:
+                raise _Recovery("the policy in the database is older than the high-water file")
             moved = policy[job.ws] != (workspace.state.seq, workspace.state.head)
             if moved:
                 self._observer.policy_retry()
                 if policy[job.ws][0] < workspace.state.seq:
                     raise _Recovery("the policy in the database is older than what this server has seen")
                 workspace = await self.workspaces.bring(connection, job.ws, *policy[job.ws])
+                if mark is not None and workspace.state.hash_at(mark.policy_seq) != mark.policy_head:
+                    raise _Recovery("the policy in the database is not that of the high-water file")
         head = heads.get(log_id)
         if head is None:
             if workspace is not None or log_id in self._marks.marks:
@@ -658,6 +684,11 @@ class Batcher:
         with self._bounded(connection):
             return tuple(await tree.prove(connection, lambda read: merkle.consistency(read, size, new), new))
 
+
+_HEADS = """
+SELECT l.log_id, l.size, l.root, l.frontier, w.policy_seq, encode(w.policy_head, 'hex') AS head
+FROM audit.log l LEFT JOIN policy.workspace w ON encode(w.genesis, 'hex') = l.log_id
+"""
 
 _LOOK = """
 WITH n AS (

@@ -8,6 +8,7 @@ from typing import Any
 
 from zopp.errors import Denied, FormatError, NotFound, Unknown, UsageError, ZoppError
 from zopp.policy import canonical
+from zopp.policy.state import State
 from zopp.protocol import clock, problem, signing
 from zopp_server import auth
 from zopp_server.auth import Caller, Refused
@@ -196,9 +197,18 @@ async def record(
         if context.again and not context.same:
             raise FormatError("the idempotency key was used with another request", code="bad_request")
         try:
-            return decide(workspace, context)
+            decided = decide(workspace, context)
         except Refusal as exc:
             return Decided(value=exc)
+        if not decided.entries or decided.lines:
+            return decided  # what was accepted is never kept out: it may take a role away
+        refused = isinstance(decided.value, Refusal)
+        if refused and not service.gate.denial(
+            workspace.name, caller.principal, roleless=_roleless(workspace.state, caller.principal)
+        ):
+            return Decided(value=decided.value)
+        service.gate.written(workspace.name, caller.principal, sum(len(each.body) for each in decided.entries))
+        return decided
 
     def replayed(workspace: Workspace | None, context: Context) -> Decided:
         assert workspace is not None
@@ -222,6 +232,15 @@ async def record(
     if isinstance(found.value, Refusal):
         raise found.value
     return found
+
+
+def _roleless(state: State, principal: str) -> bool:
+    """Whether nothing gives this principal, or the invite, a role anywhere: its refusals are counted, not recorded."""
+    found = state.principals.get(principal)
+    if found is None:
+        return True
+    mine = {found.holder, *state.groups_of(found.holder)}
+    return not any(subject.name in mine for subject, _, _ in state.bindings)
 
 
 def _digest(body: bytes) -> bytes:

@@ -168,12 +168,17 @@ async def restore(settings: Settings, note: bytes, source: Path | None) -> dict[
             await _replay(connection, settings, keys, workspaces, _Backup(source))
         sizes = await _extends(connection, workspaces, keys, note)
         path = startup.highwater_path(settings.data)
-        marks = HighWater(path, new=not path.exists())
+        new = not path.exists()
+        marks = HighWater(path, new=new)
         try:
             found = await startup.findings(connection, workspaces, keys, marks)
             if found:
                 raise startup.refused(found)
             marks.advance(await _marks(connection, workspaces))
+        except BaseException:
+            if new:
+                path.unlink()  # an empty one would hold the database to nothing
+            raise
         finally:
             marks.close()
     return sizes
@@ -328,7 +333,9 @@ async def _statements(
 async def _rows(connection: asyncpg.Connection, kind: str, value: dict[str, Any]) -> None:
     if kind == "dek":
         await connection.execute(
-            "INSERT INTO keys.dek VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            # the backup is ahead of the database: the KEK may have been rotated in between
+            "INSERT INTO keys.dek VALUES ($1, $2, $3, $4) ON CONFLICT (ws) DO UPDATE"
+            " SET kek_id = excluded.kek_id, wrapped = excluded.wrapped, canary = excluded.canary",
             *(value["ws"], value["kek"], bytes.fromhex(value["wrapped"]), bytes.fromhex(value["canary"])),
         )
     elif kind == "server_key":

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from zopp_server import app as application, observability, plugged, startup
 from zopp_server.config import Settings
@@ -22,6 +23,59 @@ from zopp_server.limits import Settings as Limits
 from zopp_server.service import Service
 
 GRACE_SECONDS = 20
+
+HEAD_SECONDS = 10.0
+"""For a connection to send the head of a request, its first or its next."""
+
+MAX_HEAD = 2 * application.MAX_HEADERS
+"""Bytes of a head beyond the first read; what is complete is held to MAX_HEADERS later."""
+
+
+class Bounded(HttpToolsProtocol):
+    """uvicorn's protocol, which waits for ever for a head and takes one of any length: without a bound one stranger
+    holds all places, or the memory."""
+
+    _late: asyncio.TimerHandle | None = None
+    _heading, _came = True, 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._came_in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait()  # the rest of a body that was refused is no request either
+        self._came += len(data)
+        super().data_received(data)
+        if self._heading and self._came > MAX_HEAD:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._heading, self._came = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is complete."""
+        self._heading = False
+        self._came_in_time()
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _came_in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):
@@ -74,9 +128,10 @@ def config(settings: Settings, app: Any) -> uvicorn.Config:
             tls |= {"ssl_ca_certs": str(settings.tls_client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     host, port = settings.listen
     made = uvicorn.Config(
-        app, host=host, port=port, loop="uvloop", http="httptools", lifespan="off", access_log=False, log_config=None,
-        server_header=False, date_header=True, proxy_headers=False, limit_concurrency=settings.concurrency,
-        timeout_keep_alive=30, timeout_graceful_shutdown=GRACE_SECONDS, backlog=2048, **tls,
+        app, host=host, port=port, loop="uvloop", http=Bounded, ws="none", lifespan="off", access_log=False,
+        log_config=None, server_header=False, date_header=True, proxy_headers=False,
+        limit_concurrency=settings.concurrency, timeout_keep_alive=30, timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=2048, **tls,
     )  # fmt: skip
     made.load()
     if made.ssl is not None:

@@ -212,7 +212,7 @@ async def opened(
                 settings.origin, keys.log_key, workspaces, batcher, pool, gate or Open(), now, keys.next_log_key
             )
             await _announce(service)
-            service.probed = time.monotonic()
+            await probe(service)
             tasks = [asyncio.create_task(work(service)) for work in (_tick, _probe)]
             try:
                 yield service
@@ -243,7 +243,13 @@ def refused(found: list[str]) -> IntegrityError:
 async def _announce(service: Service) -> None:
     """The system log says that a server started; a workspace's log whose newest head is signed by a former log key gets
     one under the present key."""
-    await service.batcher.do(Job(None, _operator("start", "serving " + service.origin)))
+    for left in (2, 1, 0):  # the head of an empty log cannot be locked: of two first starts one comes too late
+        try:
+            await service.batcher.do(Job(None, _operator("start", "serving " + service.origin)))
+            break
+        except Unknown as exc:
+            if not left or exc.code != "audit_unavailable":
+                raise
     async with service.reading() as connection:
         rows = await connection.fetch(
             "SELECT w.id, l.checkpoint FROM policy.workspace w JOIN audit.log l ON l.log_id = encode(w.genesis, 'hex')"
@@ -298,6 +304,8 @@ async def probe(service: Service) -> None:
     async with service.reading() as connection:
         if not await connection.fetchval("SELECT pg_is_in_recovery()"):
             service.probed = time.monotonic()
+            if batcher.recovery is None:
+                await batcher.follow(connection)
 
 
 @dataclass(slots=True)

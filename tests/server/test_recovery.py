@@ -181,6 +181,46 @@ def test_a_backup_brings_back_identical_roots(
         assert not again.causes
 
 
+def test_a_restore_that_fails_leaves_no_empty_high_water_file(
+    office: Office, server: Live, database: Database, tmp_path: Path
+) -> None:
+    """Else the next start would hold the database to nothing."""
+    note = note_of(office)
+    server.stop()
+    (server.settings.data / "highwater").unlink()
+    owner(database, "UPDATE policy.binding SET role = 3 WHERE subject = 'carol'")
+    with pytest.raises(IntegrityError):
+        asyncio.run(operate.restore(server.settings, note, None))
+    owner(database, "UPDATE policy.binding SET role = 1 WHERE subject = 'carol'")
+    with pytest.raises(Unknown) as refused:
+        start(server.settings)
+    assert refused.value.code == "highwater.missing"
+
+
+def test_a_backup_from_after_a_rotation_goes_over_a_database_from_before(
+    office: Office, server: Live, postgres: Embedded, template: str, tmp_path: Path
+) -> None:
+    """The former KEK is gone: the data encryption key must be the backup's."""
+    sealed = office.brokered("alice-laptop", PROD)
+    before, after = io.BytesIO(), io.BytesIO()
+    asyncio.run(operate.backup(server.settings, before))
+    custody.make_kek(tmp_path / "kek2")
+    asyncio.run(operate.rotate_kek(server.settings, tmp_path / "kek2"))
+    asyncio.run(operate.backup(server.settings, after))
+    note = note_of(office)
+    server.stop()
+    for name, made in (("before", before), ("after", after)):
+        (tmp_path / name).write_bytes(made.getvalue())
+    settings: Settings = replace(server.settings, database=url(prepared(postgres, template)), data=tmp_path / "new")
+    settings.data.mkdir()
+    with pytest.raises(IntegrityError, match="checkpoint"):  # ends before it, as a database that was put back does
+        asyncio.run(operate.restore(settings, note, tmp_path / "before"))
+    settings = replace(settings, kek=tmp_path / "kek2")
+    asyncio.run(operate.restore(settings, note, tmp_path / "after"))
+    with live(settings.database, settings.data, settings=settings):
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+
+
 def test_a_backup_does_not_go_over_another_log(
     office: Office, server: Live, postgres: Embedded, template: str, tmp_path: Path
 ) -> None:

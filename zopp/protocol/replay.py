@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zopp.errors import FormatError, ZoppError
-from zopp.policy import apply as policy_apply, decisions, statement
+from zopp.policy import apply as policy_apply, canonical, decisions, statement
 from zopp.policy.names import Scope
 from zopp.policy.state import State
 from zopp.protocol import release, signing
@@ -293,8 +293,6 @@ class Replay:
             self.say(here, "decision", "a CI job was registered, and no rule of the policy matches its claims")
             return
         if made.actor is not None and made.actor.startswith("ci/"):
-            from zopp.policy import canonical
-
             key = canonical.unb64(made.data["key"], 32)
             self._jobs[made.actor] = Job(rule.service, rule.name, key, made.data["not_after"])
             self._keys[signing.fingerprint(key)] = key
@@ -355,6 +353,8 @@ class Replay:
         if actor.startswith("invite/"):
             invite = None if state is None else state.invites.get(actor[7:])
             key = None if invite is None else invite.key
+        elif made.action == "oidc":
+            key = canonical.unb64(made.data["key"], 32)  # it asks for itself, and may be refused
         elif actor.startswith("ci/"):
             key = self._jobs[actor].key if actor in self._jobs else None
         elif state is not None and actor in state.principals:

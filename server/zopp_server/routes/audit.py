@@ -26,6 +26,8 @@ FILTERS = {
 }  # fmt: skip
 MAX_BYTES = 1 << 25
 """Of entries in one answer; what does not fit is the next page's."""
+MAX_TIME = 253_402_300_800
+"""Unix seconds: the end of the year 9999, beyond which Postgres may have no date."""
 
 
 async def get(service: Service, call: Call) -> Answer:
@@ -179,6 +181,8 @@ def conditions(state: State, wanted: dict[str, Any]) -> tuple[str, list[Any]]:
         project, _, env = wanted["env"].partition("/")
         add("project = ?", project)
         add("env = ?", env)
+    for name in ("since", "until"):
+        _known(wanted.get(name, 0) < MAX_TIME, name)
     if "since" in wanted:
         add("ts >= to_timestamp(?::bigint)", wanted["since"])
     if "until" in wanted:

@@ -10,7 +10,7 @@ import base64
 import os
 from dataclasses import dataclass
 
-from zopp.errors import ZoppError
+from zopp.errors import Unknown, ZoppError
 from zopp.policy import canonical, fields as f
 from zopp.policy.names import Scope
 from zopp.protocol import messages, signing
@@ -81,47 +81,61 @@ async def _record_denied(
     service: Service, workspace: Workspace, job: _Job, seen: Seen, reason: str, rule: str | None
 ) -> None:
     """A genuine token that is refused has an entry, so many a minute of each issuer; the token's own id is not used up
-    by a refusal."""
+    by a refusal, the request's nonce is: nothing acts twice."""
     if not service.gate.refused(workspace.name, seen.issuer):
         return
 
     def decide(now: Workspace | None, context: Context) -> Decided:
         assert now is not None
+        _in_time(job, context)
         return Decided([_entry(now, job, seen, rule, seen.exp, None, "deny", reason, context)])
 
-    await service.within(DECISION_SECONDS, service.batcher.do(Job(workspace.name, decide, addr=job.addr)))
+    made = Job(workspace.name, decide, nonces=(_nonce(job.presented),), addr=job.addr)
+    await service.within(DECISION_SECONDS, service.batcher.do(made))
+
+
+def _nonce(presented: signing.Presented) -> tuple[int, str, bytes]:
+    return bucket_of(presented.created), presented.keyid, presented.nonce
+
+
+def _in_time(job: _Job, context: Context) -> None:
+    """As `calls.record`: what waited is not recorded as something that `audit verify` does not find fresh."""
+    if abs(context.now - job.presented.created * 1000) > signing.WINDOW * 1000:
+        raise Unknown("the request waited too long", code="busy")
 
 
 async def _register(service: Service, workspace: Workspace, job: _Job, verified: Verified, recipient: str) -> Answer:
     rule, seen = verified.rule, verified.seen
     made = CiPrincipal(job.id, rule.service, rule.name, rule.since, job.key, verified.not_after)
     write = (
-        "INSERT INTO rt.ci_principal VALUES ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9)",
+        # of two at once with one key the first is kept; a conflict must not fail the others' batch
+        "INSERT INTO rt.ci_principal VALUES ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9)"
+        " ON CONFLICT DO NOTHING",
         (
             workspace.name, job.id, rule.service, rule.name, rule.since, signing.fingerprint(job.key), job.key,
             verified.not_after, seen.token_sha256,
         ),
     )  # fmt: skip
     id = os.urandom(16)
+    reused = Refusal("refused", "the key is that of a principal or of another job", {"rule": "key_reuse"}, id)
+    if await service.ci_jobs(workspace, signing.fingerprint(job.key)) is not None:
+        raise reused
 
     def decide(now: Workspace | None, context: Context) -> Decided:
         assert now is not None
+        _in_time(job, context)
         if rule not in oidc.rules_for(now.state, recipient):
             return Decided(
                 [_entry(now, job, seen, rule.name, seen.exp, None, "deny", "no_rule", context, id)],
                 value=_denied("no_rule", id),
             )
         if now.by_fingerprint(signing.fingerprint(job.key)) is not None:
-            return Decided(value=Refusal("refused", "the key is that of a principal", {"rule": "key_reuse"}, id))
+            return Decided(value=reused)
         entry = _entry(now, job, seen, rule.name, verified.not_after, rule.service, "allow", None, context, id)
         return Decided([entry], writes=[write])
 
-    presented = job.presented
     replay = seen.replay
-    nonces = (
-        (bucket_of(presented.created), presented.keyid, presented.nonce),
-        (replay.bucket, replay.keyid, replay.nonce),
-    )
+    nonces = (_nonce(job.presented), (replay.bucket, replay.keyid, replay.nonce))
     recorded = await service.within(
         DECISION_SECONDS, service.batcher.do(Job(workspace.name, decide, nonces=nonces, addr=job.addr))
     )

@@ -73,7 +73,6 @@ async def post(service: Service, call: Call) -> Answer:
             verdicts.append(_Verdict(found, reason, len(entries)))
             body = canonical.b64(call.body) if not entries else None
             entries.append(_entry(caller, request, number, item, found, reason, role, body, workspace.state, context))
-        service.gate.written(workspace.name, caller.principal, sum(len(each.body) for each in entries))
         return Decided(entries, value=verdicts)
 
     recorded = await record(

@@ -49,9 +49,8 @@ async def post(service: Service, call: Call) -> Answer:
                 after = policy_apply.apply(state, st)
             except IntegrityError as exc:
                 rule = str(exc.data.get("rule", "policy"))
-                code = "stale_prev" if rule in ("prev", "seq") else "denied" if rule in _DENIED else "refused"
-                members: dict[str, Any] = {"rule": rule} if code != "stale_prev" else {"head": _head(workspace)}
-                refused = Refusal(code, exc.message[:1024], members, caller.id, "", caller.name)
+                code = "denied" if rule in _DENIED else "refused"
+                refused = Refusal(code, exc.message[:1024], {"rule": rule}, caller.id, "", caller.name)
         if refused is not None:
             rule = str((refused.members or {}).get("rule", refused.code)).lower()
             return Decided([entry(caller, st, "deny", rule, state.seq, context)], value=refused)

@@ -1,0 +1,113 @@
+"""Two servers on one database: what one has made durable the other holds the database to (A23)."""
+
+import asyncio
+import http.client
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Database, url
+from tests.server.live import Live, Office, live, settings_for, stanza
+from zopp.errors import Unknown
+from zopp_server import embedded, operate, startup
+from zopp_server.config import Settings
+
+PROD = "api/production"
+Back = Callable[[Any], Awaitable[None]]
+
+
+def beside(first: Settings, database: Database, folder: Path) -> Settings:
+    """The settings of a second server with the keys and the origin of the first, on a disk of its own."""
+    made = settings_for(url(database), folder)
+    return replace(made, kek=first.kek, log_key=first.log_key, origin=first.origin)
+
+
+@pytest.fixture
+def idle(office: Office, server: Live, database: Database, tmp_path: Path) -> Iterator[Live]:
+    """A second server that is only looked at, made from a checkpoint."""
+    settings = beside(server.settings, database, tmp_path / "idle")
+    note = office.members["alice-laptop"].server.get("/v1/log/acme/checkpoint").body
+    asyncio.run(operate.restore(settings, note, None))
+    with live(settings.database, settings.data, settings=settings) as running:
+        yield running
+        assert not running.causes
+
+
+def revoked(office: Office, database: Database, *, log: bool) -> Back:
+    """Revoke carol; gives what the owner of the database does to take it back, `log` or the policy alone."""
+    ws, seq, head = office.now.ws, office.now.seq, office.now.head
+    was = database.run(
+        embedded.SUPERUSER,
+        lambda c: c.fetchrow("SELECT size, root, frontier, checkpoint FROM audit.log WHERE log_id = $1", ws),
+    )
+    office.do("alice-laptop", "binding.remove", scope={"env": PROD}, subject={"user": "carol"})
+
+    async def back(connection: Any) -> None:
+        await connection.execute("SET session_replication_role = replica")
+        for table in ("entry", "log", "tile") if log else ():
+            await connection.execute(f"ALTER TABLE audit.{table} DISABLE TRIGGER ALL")
+        if log:
+            await connection.execute("DELETE FROM audit.entry WHERE log_id = $1 AND seq >= $2", ws, was["size"])
+            await connection.execute(
+                "UPDATE audit.log SET size = $2, root = $3, frontier = $4, checkpoint = $5 WHERE log_id = $1", ws, *was
+            )
+        await connection.execute("DELETE FROM policy.statement WHERE ws = 'acme' AND seq > $1", seq)
+        await connection.execute(
+            "UPDATE policy.workspace SET policy_seq = $1, policy_head = decode($2, 'hex')", seq, head
+        )
+
+    return back
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a23_a_server_that_wrote_nothing_since_finds_a_rollback(
+    office: Office, idle: Live, database: Database, log: bool
+) -> None:
+    """The other server saw the revocation, this one has not been asked anything: it looks by itself every second."""
+    sealed = office.brokered("alice-laptop", PROD)
+    back = revoked(office, database, log=log)
+    idle.run(startup.probe(idle.service))  # type: ignore[arg-type]
+    database.run(embedded.SUPERUSER, back)
+    carol = office.members["carol-laptop"]
+    carol.server.close()
+    carol.server._connection = http.client.HTTPConnection("127.0.0.1", idle.settings.listen[1], timeout=20)
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "recovery"
+
+
+def test_a23_a_rollback_is_found_without_a_request(office: Office, idle: Live, database: Database) -> None:
+    back = revoked(office, database, log=True)
+    idle.run(startup.probe(idle.service))  # type: ignore[arg-type]
+    database.run(embedded.SUPERUSER, back)
+    end = time.monotonic() + 10
+    assert idle.service is not None
+    while "recovery" not in startup.reasons(idle.service):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_two_first_starts_at_once(database: Database, tmp_path: Path) -> None:
+    """On an empty database, where there is no head yet to wait for."""
+    first = settings_for(url(database), tmp_path / "a")
+    errors: list[BaseException] = []
+
+    def go(settings: Settings) -> None:
+        try:
+            with live(settings.database, settings.data, settings=settings):
+                time.sleep(0.5)
+        except BaseException as exc:
+            errors.append(exc)
+
+    each = (first, beside(first, database, tmp_path / "b"))
+    threads = [threading.Thread(target=go, args=(settings,)) for settings in each]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
