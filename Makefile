@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := /usr/lib/postgresql/15/bin
 
 .PHONY: demo test test-slow lint types bench lock clean help
 
@@ -18,10 +19,14 @@ test: $(STAMP) lint types
 	@echo '== tests'
 	@$(BIN)/python -m pytest -n 2 -m 'not slow' tests
 
-## make test-slow  the slow tier: larger sizes of the same properties
+## make test-slow  the slow tier: larger sizes of the same properties, and the server on Debian's PostgreSQL 15 where present
 test-slow: $(STAMP)
 	@echo '== slow tier'
-	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests
+	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} ZOPP_RACES=1000 ZOPP_STORMS=134 \
+	  HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests
+	@if [ -d $(OLDEST) ]; then echo '== the server on $(OLDEST)'; \
+	  ZOPP_TEST_POSTGRES=$(OLDEST) $(BIN)/python -m pytest -n 2 -m 'not slow' tests/server; \
+	  else echo '== no $(OLDEST) here: the server was not run on it'; fi
 
 lint: $(STAMP)
 	@echo '== ruff'

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from zopp_server.db import migrate
 from zopp_server.embedded import Embedded
 
 _numbers = itertools.count()
+
+BINARIES = Path(os.environ["ZOPP_TEST_POSTGRES"]) if "ZOPP_TEST_POSTGRES" in os.environ else None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def _prepare(database: Database) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Embedded]:
-    with embedded.temporary() as running:
+    """The embedded one, or that of ZOPP_TEST_POSTGRES (a folder of binaries): the same tests hold on both."""
+    with embedded.temporary(bin_folder=BINARIES) as running:
         yield running
 
 

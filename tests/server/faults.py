@@ -29,6 +29,7 @@ from typing import Any
 
 import asyncpg
 
+from tests.server.conftest import BINARIES
 from tests.server.live import Member, Office, settings_for, stanza, team
 from zopp import _fast
 from zopp.client.transport import Answer, Server, idem
@@ -53,7 +54,7 @@ class Arena:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.postgres = Embedded(folder / "embedded")
+        self.postgres = Embedded(folder / "embedded", bin_folder=BINARIES)
 
     def start(self) -> None:
         self.postgres.start()
@@ -72,7 +73,7 @@ class Arena:
     def again(self) -> None:
         """Start after a kill, by the launcher, on the same port."""
         self.postgres.stop(immediate=True)
-        self.postgres = Embedded(self.postgres.folder, port=self.postgres.port)
+        self.postgres = Embedded(self.postgres.folder, port=self.postgres.port, bin_folder=BINARIES)
         self.postgres.start()
 
     def run(self, work: Callable[[asyncpg.Connection], Awaitable[Any]], role: str = embedded.SUPERUSER) -> Any:

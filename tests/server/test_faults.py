@@ -46,10 +46,10 @@ def test_every_kind_of_fault_once_under_load() -> None:
 
 
 @pytest.mark.slow
-def test_faults_for_a_minute() -> None:
-    made = chaos(7, seconds=60, clients=6)
+def test_faults_for_two_minutes() -> None:
+    made = chaos(7, seconds=120, clients=6)
     assert made.verdict.findings == []
-    assert sum(made.faults.values()) > 20
+    assert sum(made.faults.values()) > 40
 
 
 # --- the k-th call to the database fails
