@@ -108,6 +108,11 @@ class Workspaces:
         if row is None:
             return None
         found = self._known.get(name)
+        # While we waited for the row another task may have gone further. (A rollback looks the same here; the batch
+        # that would decide on it finds it.)
+        ahead = found is not None and found.log == row["genesis"] and found.state.seq > row["policy_seq"]
+        if found is not None and ahead and found.state.hash_at(row["policy_seq"]) == row["head"]:
+            return found
         if found is None or found.log != row["genesis"] or found.state.head != row["head"]:
             found = await self._bring(connection, name, row["genesis"], row["policy_seq"], row["head"])
         return found
@@ -121,16 +126,17 @@ class Workspaces:
 
     async def _bring(self, connection: asyncpg.Connection, name: str, genesis: str, seq: int, head: str) -> Workspace:
         known = self._known.get(name)
-        begin = 0 if known is None or known.log != genesis else known.state.seq + 1
+        base = None if known is None or known.log != genesis else known.state  # it may go on while we read
+        begin = 0 if base is None else base.seq + 1
         rows = await connection.fetch(
             "SELECT line FROM policy.statement WHERE ws = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq", name, begin, seq
         )
         lines = [row["line"] for row in rows]
-        if known is None or begin == 0:
+        if known is None or base is None:
             state = policy_log.fold(b"".join(line + b"\n" for line in lines), genesis=genesis)
             known = Workspace(name, genesis, checkpoint.origin_of(self.server, name, genesis), state)
         else:
-            state = policy_log.extend(known.state, lines) if lines else known.state
+            state = policy_log.extend(base, lines) if lines else base
         if (state.seq, state.head, state.name) != (seq, head, name):
             raise IntegrityError(
                 f"the policy lines of {name} do not lead to the head that the database has", code="policy.head"

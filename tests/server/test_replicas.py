@@ -111,3 +111,48 @@ def test_two_first_starts_at_once(database: Database, tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert errors == []
+
+
+class Held:
+    """A connection whose answers to `which` (fetchrow, fetch) come late."""
+
+    def __init__(self, connection: Any, which: str) -> None:
+        self._connection, self._which = connection, which
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
+
+    async def _late(self, which: str, made: Any) -> Any:
+        found = await made
+        if which == self._which:
+            self.asked.set()
+            await self.free.wait()
+        return found
+
+    async def fetchrow(self, *args: Any) -> Any:
+        return await self._late("fetchrow", self._connection.fetchrow(*args))
+
+    async def fetch(self, *args: Any) -> Any:
+        return await self._late("fetch", self._connection.fetch(*args))
+
+
+@pytest.mark.parametrize("which", ["fetchrow", "fetch"])
+def test_two_that_bring_a_workspace_up_at_once(office: Office, idle: Live, which: str) -> None:
+    """One has read the lines, or the head, while another goes further: neither fails, and nothing goes back."""
+
+    async def race() -> tuple[int, int]:
+        service = idle.service
+        assert service is not None
+        loop = asyncio.get_running_loop()
+        async with service.reading() as one, service.reading() as two:
+            await loop.run_in_executor(None, lambda: office.do("alice-laptop", "group.create", group="first"))
+            held = Held(one, which)
+            slow = asyncio.create_task(service.workspaces.get(held, "acme"))  # type: ignore[arg-type]
+            await held.asked.wait()
+            await loop.run_in_executor(None, lambda: office.do("alice-laptop", "group.create", group="second"))
+            quick = await service.workspaces.get(two, "acme")
+            held.free.set()
+            late = await slow
+        assert quick is not None
+        assert late is not None
+        return quick.state.seq, late.state.seq
+
+    assert idle.run(race()) == (office.now.seq, office.now.seq)
