@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.conftest import Database, code, prepared, url
 from tests.server.live import Live, Office, live, stanza, team
-from zopp.errors import IntegrityError, Unknown, UsageError, ZoppError
+from zopp.errors import Denied, IntegrityError, Unknown, UsageError, ZoppError
 from zopp.policy import canonical
 from zopp.tlog import checkpoint
 from zopp_server import custody, embedded, operate
@@ -120,8 +120,9 @@ def test_a_binding_in_the_tables_grants_nothing(office: Office, database: Databa
     sealed = office.brokered("alice-laptop", PROD)
     office.do("alice-laptop", "binding.remove", scope={"env": PROD}, subject={"user": "carol"})
     owner(database, "INSERT INTO policy.binding VALUES ('acme', 'user', 'carol', 'env', 'api/production', 3)")
-    with pytest.raises(ZoppError):
+    with pytest.raises(Denied) as refused:
         office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.data["rule"] == "role"
 
 
 def test_a_lost_high_water_file_stops_the_start(office: Office, server: Live) -> None:
