@@ -292,3 +292,51 @@ def test_a_start_on_a_foreign_origin_is_refused(server: Live, database: Database
     settings = replace(server.settings, origin="http://127.0.0.1:1")
     with pytest.raises(ZoppError), live(settings.database, settings.data, settings=settings):
         pass
+
+
+def test_a23_a_log_written_anew_to_the_same_size_is_found(office: Office, server: Live) -> None:
+    """Not its length alone: the high-water file knows the root."""
+    sealed = office.brokered("alice-laptop", PROD)
+    assert server.service is not None
+    marks = server.service.batcher._marks.marks
+    marks[office.now.ws] = replace(marks[office.now.ws], root=bytes(32))
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "recovery"
+
+
+def test_a23_a_root_that_is_not_its_rows_is_found_while_serving(
+    office: Office, server: Live, database: Database
+) -> None:
+    sealed = office.brokered("alice-laptop", PROD)
+    owner(
+        database,
+        "ALTER TABLE audit.log DISABLE TRIGGER log_update; UPDATE audit.log SET root = sha256('x');"
+        " ALTER TABLE audit.log ENABLE ALWAYS TRIGGER log_update",
+    )
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "recovery"
+
+
+def test_a24_a_clock_behind_the_newest_checkpoint_records_nothing(
+    office: Office, server: Live, database: Database
+) -> None:
+    """Both clocks were set back together: the nonces of that time may be gone."""
+    sealed = office.brokered("alice-laptop", PROD)
+    office.members["carol-laptop"].server.pause = lambda seconds: None
+
+    def signed(seconds: int) -> None:
+        owner(
+            database,
+            "ALTER TABLE audit.log DISABLE TRIGGER log_update;"
+            f" UPDATE audit.log SET signed_at = now() + interval '{seconds} s';"
+            " ALTER TABLE audit.log ENABLE ALWAYS TRIGGER log_update",
+        )
+
+    signed(90)
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "audit_unavailable"
+    signed(30)
+    office.release("carol-laptop", [stanza(sealed)[0]], PROD)
