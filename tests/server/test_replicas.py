@@ -13,7 +13,11 @@ import pytest
 
 from tests.server.conftest import Database, url
 from tests.server.live import Live, Office, live, settings_for, stanza
-from zopp.errors import Unknown
+from zopp.client.transport import Server, idem
+from zopp.errors import Unknown, ZoppError
+from zopp.policy import canonical
+from zopp.protocol import messages
+from zopp.tlog import entry
 from zopp_server import embedded, operate, startup
 from zopp_server.config import Settings
 
@@ -156,3 +160,54 @@ def test_two_that_bring_a_workspace_up_at_once(office: Office, idle: Live, which
         return quick.state.seq, late.state.seq
 
     assert idle.run(race()) == (office.now.seq, office.now.seq)
+
+
+def elsewhere(office: Office, who: str, server: Live) -> None:
+    """Have the next requests of a member go to `server`."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.settings.listen[1], timeout=20)
+    office.members[who].server.close()
+    office.members[who].server._connection = connection
+
+
+def test_a_server_key_made_by_one_is_named_at_the_other(office: Office, idle: Live) -> None:
+    """Behind a load balancer the two requests of an admin come to different servers."""
+    elsewhere(office, "alice-laptop", idle)
+    office.pull("alice-laptop")  # the idle one has loaded the workspace, and knows no key
+    office.members["alice-laptop"].server.close()
+    recipient = office.server_key("alice-laptop", PROD)
+    elsewhere(office, "alice-laptop", idle)
+    office.do("alice-laptop", "env.serverkey", env=PROD, recipient=recipient)
+    office.do("alice-laptop", "env.kind", env=PROD, kind="brokered")
+    assert office.release("carol-laptop", [stanza(recipient)[0]], PROD).keys[0] is not None
+
+
+def test_two_that_make_a_server_key_at_once_make_one(office: Office, server: Live, idle: Live) -> None:
+    """What the log records is what was kept, and both admins are told that."""
+    for round_ in range(5):
+        office.do("alice-laptop", "env.create", env=f"api/e{round_}", kind="direct", protected=False)
+        found: list[str] = []
+        errors: list[BaseException] = []
+
+        def ask(origin: str, env: str, found: list[str] = found, errors: list[BaseException] = errors) -> None:
+            alice = office.members["alice-laptop"]
+            own = Server(office.origin, office.log_key, alice.key)
+            own._connection = http.client.HTTPConnection(origin, timeout=20)
+            body = messages.build_request("key", env=env, idem=canonical.b64(idem()), size=0, ws=office.now.ws)
+            try:
+                fields = messages.parse_answer("key", own.post("/v1/keys/acme", body).body)
+                recorded = entry.parse(fields["receipt"]["body"].encode())
+                assert recorded.data["recipient"] == fields["recipient"]
+                found.append(fields["recipient"])
+            except (AssertionError, ZoppError) as exc:
+                errors.append(exc)
+            finally:
+                own.close()
+
+        hosts = [f"127.0.0.1:{each.settings.listen[1]}" for each in (server, idle)]
+        threads = [threading.Thread(target=ask, args=(host, f"api/e{round_}")) for host in hosts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert errors == []
+        assert len(set(found)) == 1
