@@ -340,3 +340,18 @@ def test_a24_a_clock_behind_the_newest_checkpoint_records_nothing(
     assert refused.value.code == "audit_unavailable"
     signed(30)
     office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+
+
+@pytest.mark.parametrize("name", ["kek", "log_key"])
+@pytest.mark.parametrize("how", ["mode", "link"])
+def test_a_key_that_others_may_read_stops_the_start(office: Office, server: Live, name: str, how: str) -> None:
+    server.stop()
+    path = server.settings.data / name
+    if how == "mode":
+        path.chmod(0o604)
+    else:
+        path.rename(path.with_suffix(".real"))
+        path.symlink_to(path.with_suffix(".real"))
+    with pytest.raises(Unknown) as refused:
+        start(server.settings)
+    assert refused.value.code == "secret.file"

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import Database, url
-from tests.server.live import Live, Office, live, settings_for, stanza
+from tests.server.live import Live, Member, Office, live, settings_for, stanza
+from tests.server.test_ci import ENVIRONMENT, Job, ci, keys_of_issuers, trust  # noqa: F401
 from zopp.client.transport import Server, idem
 from zopp.errors import Unknown, ZoppError
-from zopp.policy import canonical
+from zopp.policy import canonical, requests
 from zopp.protocol import messages
 from zopp.tlog import entry
 from zopp_server import embedded, operate, startup
@@ -211,3 +212,58 @@ def test_two_that_make_a_server_key_at_once_make_one(office: Office, server: Liv
             thread.join(20)
         assert errors == []
         assert len(set(found)) == 1
+
+
+def replaced(office: Office, principal: str, user: str) -> Member:
+    """The device gets other keys: who still has the former ones."""
+    former = office.members[principal]
+    member = office.member(principal)
+    body = requests.draft(
+        ws=office.now.ws, name=principal, user=user, key=member.key.public, recipient=member.recipient, id=b"r" * 16,
+        not_after=int(time.time()) + 3600,
+    )  # fmt: skip
+    proof = canonical.b64(member.key.sign(requests.to_sign(body)))
+    office.do("alice-laptop", "principal.rekey", proof=proof, request=canonical.decode(body), vouch=None)
+    return former
+
+
+def denials(database: Database) -> list[tuple[str | None, str | None]]:
+    rows = database.run("zopp_app", lambda c: c.fetch("SELECT body FROM audit.entry WHERE action = 'auth'"))
+    return [(made.actor, made.reason) for made in (entry.parse(row["body"]) for row in rows)]
+
+
+def test_a_replaced_key_opens_nothing_at_a_server_that_has_not_heard(
+    office: Office, idle: Live, database: Database
+) -> None:
+    """It is let in by what this server knows, and refused under the lock."""
+    sealed = office.brokered("alice-laptop", PROD)
+    elsewhere(office, "carol-laptop", idle)
+    office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    former = replaced(office, "carol-laptop", "carol")
+    fresh, office.members["carol-laptop"] = office.members["carol-laptop"], former
+    with pytest.raises(ZoppError) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "bad_signature"
+    assert denials(database) == [("carol-laptop", "unknown_principal")]
+    former.server.close()
+    office.members["carol-laptop"] = fresh
+    elsewhere(office, "carol-laptop", idle)
+    assert office.release("carol-laptop", [stanza(sealed)[0]], PROD).keys[0] is not None
+
+
+def test_a_job_of_a_rule_that_was_changed_reads_nothing_at_a_server_that_has_not_heard(
+    office: Office,
+    ci: Member,  # noqa: F811
+    idle: Live,
+    database: Database,
+) -> None:
+    sealed = office.brokered("alice-laptop", PROD)
+    job = Job(office, ci)
+    member = job.register(job.token())
+    elsewhere(office, member.principal, idle)
+    assert office.release(member.principal, [stanza(sealed)[0]], PROD).keys[0] is not None
+    trust(office, "deploy", {**ENVIRONMENT, "ref": "refs/heads/release"})
+    with pytest.raises(ZoppError) as refused:
+        office.release(member.principal, [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "bad_signature"
+    assert denials(database) == [(member.principal, "rule")]
