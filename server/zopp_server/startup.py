@@ -6,6 +6,7 @@ Everything that is found is reported at once, and nothing is served then. `check
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -219,6 +220,8 @@ async def opened(
             finally:
                 for task in tasks:
                     task.cancel()
+                with contextlib.suppress(ZoppError, TimeoutError):  # what was counted since the last minute
+                    await asyncio.wait_for(summarise(service), CONNECT_SECONDS)
                 await batcher.stop()
         finally:
             # A frozen database must not keep the process.

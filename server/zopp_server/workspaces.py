@@ -108,6 +108,11 @@ class Workspaces:
         if row is None:
             return None
         found = self._known.get(name)
+        # While we waited for the row another task may have gone further. (A rollback looks the same here; the batch
+        # that would decide on it finds it.)
+        ahead = found is not None and found.log == row["genesis"] and found.state.seq > row["policy_seq"]
+        if found is not None and ahead and found.state.hash_at(row["policy_seq"]) == row["head"]:
+            return found
         if found is None or found.log != row["genesis"] or found.state.head != row["head"]:
             found = await self._bring(connection, name, row["genesis"], row["policy_seq"], row["head"])
         return found

@@ -150,6 +150,14 @@ def test_s43_strangers_learn_nothing(office: Office, sealed: str) -> None:
             nonce=b"s" * 16,
         )  # fmt: skip
         answers.append(raw(office.origin, "GET", f"/v1/policy/{ws}", signing.headers(sent)))
+    sent = signing.sign(  # a key that is known, and a signature by another
+        stranger.key, method="GET", target=f"{office.origin}/v1/policy/acme", body=b"", created=int(time.time()),
+        nonce=b"k" * 16,
+    )  # fmt: skip
+    known = signing.fingerprint(office.members["bob-laptop"].key.public)
+    forged = [(name, value.replace(signing.fingerprint(stranger.key.public), known)) for name, value in
+              signing.headers(sent)]  # fmt: skip
+    answers.append(raw(office.origin, "GET", "/v1/policy/acme", forged))
     office.do("alice-laptop", "principal.disable", principal="carol-laptop")
     sent = signing.sign(
         office.members["carol-laptop"].key, method="GET", target=f"{office.origin}/v1/policy/acme", body=b"",

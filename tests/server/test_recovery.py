@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.conftest import Database, code, prepared, url
 from tests.server.live import Live, Office, live, stanza, team
-from zopp.errors import IntegrityError, Unknown, UsageError, ZoppError
+from zopp.errors import Denied, IntegrityError, Unknown, UsageError, ZoppError
 from zopp.policy import canonical
 from zopp.tlog import checkpoint
 from zopp_server import custody, embedded, operate
@@ -120,8 +120,9 @@ def test_a_binding_in_the_tables_grants_nothing(office: Office, database: Databa
     sealed = office.brokered("alice-laptop", PROD)
     office.do("alice-laptop", "binding.remove", scope={"env": PROD}, subject={"user": "carol"})
     owner(database, "INSERT INTO policy.binding VALUES ('acme', 'user', 'carol', 'env', 'api/production', 3)")
-    with pytest.raises(ZoppError):
+    with pytest.raises(Denied) as refused:
         office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.data["rule"] == "role"
 
 
 def test_a_lost_high_water_file_stops_the_start(office: Office, server: Live) -> None:
@@ -291,3 +292,66 @@ def test_a_start_on_a_foreign_origin_is_refused(server: Live, database: Database
     settings = replace(server.settings, origin="http://127.0.0.1:1")
     with pytest.raises(ZoppError), live(settings.database, settings.data, settings=settings):
         pass
+
+
+def test_a23_a_log_written_anew_to_the_same_size_is_found(office: Office, server: Live) -> None:
+    """Not its length alone: the high-water file knows the root."""
+    sealed = office.brokered("alice-laptop", PROD)
+    assert server.service is not None
+    marks = server.service.batcher._marks.marks
+    marks[office.now.ws] = replace(marks[office.now.ws], root=bytes(32))
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "recovery"
+
+
+def test_a23_a_root_that_is_not_its_rows_is_found_while_serving(
+    office: Office, server: Live, database: Database
+) -> None:
+    sealed = office.brokered("alice-laptop", PROD)
+    owner(
+        database,
+        "ALTER TABLE audit.log DISABLE TRIGGER log_update; UPDATE audit.log SET root = sha256('x');"
+        " ALTER TABLE audit.log ENABLE ALWAYS TRIGGER log_update",
+    )
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "recovery"
+
+
+def test_a24_a_clock_behind_the_newest_checkpoint_records_nothing(
+    office: Office, server: Live, database: Database
+) -> None:
+    """Both clocks were set back together: the nonces of that time may be gone."""
+    sealed = office.brokered("alice-laptop", PROD)
+    office.members["carol-laptop"].server.pause = lambda seconds: None
+
+    def signed(seconds: int) -> None:
+        owner(
+            database,
+            "ALTER TABLE audit.log DISABLE TRIGGER log_update;"
+            f" UPDATE audit.log SET signed_at = now() + interval '{seconds} s';"
+            " ALTER TABLE audit.log ENABLE ALWAYS TRIGGER log_update",
+        )
+
+    signed(90)
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "audit_unavailable"
+    signed(30)
+    office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+
+
+@pytest.mark.parametrize("name", ["kek", "log_key"])
+@pytest.mark.parametrize("how", ["mode", "link"])
+def test_a_key_that_others_may_read_stops_the_start(office: Office, server: Live, name: str, how: str) -> None:
+    server.stop()
+    path = server.settings.data / name
+    if how == "mode":
+        path.chmod(0o604)
+    else:
+        path.rename(path.with_suffix(".real"))
+        path.symlink_to(path.with_suffix(".real"))
+    with pytest.raises(Unknown) as refused:
+        start(server.settings)
+    assert refused.value.code == "secret.file"

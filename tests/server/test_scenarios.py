@@ -197,6 +197,24 @@ def test_s53_the_commit_fails_midway(office: Office, server: Live, database: Dat
     office.release("carol-laptop", [stanza(sealed)[0]], PROD)
 
 
+def test_s53_a_commit_with_a_warning_releases_nothing(office: Office, server: Live, database: Database) -> None:
+    """A wait for a synchronous standby that was cancelled is a warning and a commit: not durable there."""
+    sealed = office.brokered("alice-laptop", PROD)
+    office.members["carol-laptop"].server.pause = lambda seconds: None
+    database.execute(
+        embedded.SUPERUSER,
+        "CREATE FUNCTION public.warn() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE WARNING 'canceling wait for synchronous replication'; RETURN NULL; END $$;"
+        " CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON audit.entry DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+        " EXECUTE FUNCTION public.warn()",
+    )
+    with pytest.raises(Unknown) as refused:
+        office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+    assert refused.value.code == "unknown_outcome"
+    database.execute(embedded.SUPERUSER, "DROP TRIGGER warn ON audit.entry; DROP FUNCTION public.warn()")
+    office.release("carol-laptop", [stanza(sealed)[0]], PROD)
+
+
 def test_s60_everything_that_reaches_the_server_is_recorded(office: Office, database: Database) -> None:
     """One record each, allowed or denied: who, what, where, result, reason; the address as a keyed hash, and never a
     value."""

@@ -11,8 +11,9 @@ import pytest
 
 from tests.server.conftest import Database, code, url
 from tests.server.live import Live, Member, Office, live, settings_for, stanza, team
-from zopp.client.transport import idem
+from zopp.client.transport import Server, idem
 from zopp.errors import UsageError, ZoppError
+from zopp.keys import signing as keys
 from zopp.policy import canonical, statement
 from zopp.protocol import messages, signing
 from zopp_server import limits, plugged, startup
@@ -131,3 +132,14 @@ def test_a_long_log_with_a_code_is_read(server: Live, database: Database) -> Non
     with socket.create_connection((host, port), timeout=5) as sock:
         sock.sendall(b"POST /v1/workspaces/acme HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         assert sock.recv(4096).startswith(b"HTTP/1.1 401")  # it is not signed
+
+
+def test_what_was_counted_is_recorded_at_the_end(database: Database, tmp_path: Path) -> None:
+    """A restart is no way to have failed attempts forgotten."""
+    settings = settings_for(url(database), tmp_path / "server")
+    parts = plugged.parts(settings)
+    with live(settings.database, settings.data, gate=parts.gate, settings=settings) as running:
+        stranger = Server(running.origin, running.log_key, keys.generate())
+        with contextlib.closing(stranger), pytest.raises(ZoppError):
+            stranger.get("/v1/policy/acme")
+    assert database.value("zopp_app", "SELECT count(*) FROM audit.entry WHERE action = 'summary'") == 1

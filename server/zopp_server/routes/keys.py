@@ -10,7 +10,7 @@ from zopp_server.batcher import Context, Decided
 from zopp_server.calls import Answer, Call, Refusal, enter, record, same_workspace
 from zopp_server.entries import draft
 from zopp_server.service import Service
-from zopp_server.workspaces import Workspace
+from zopp_server.workspaces import ServerKey, Workspace
 
 
 async def post(service: Service, call: Call) -> Answer:
@@ -24,19 +24,29 @@ async def post(service: Service, call: Call) -> Answer:
         await service.workspaces.load_keys(connection, caller.workspace)
         if caller.workspace.dek is None:
             caller.workspace.dek = await service.workspaces.dek(connection, call.ws, caller.workspace.log)
+        state = caller.workspace.state
+        may = isinstance(decisions.decide(state, caller.name, "env.serverkey", scope), decisions.Allow)
+        if may and env in state.envs and not _waiting(caller.workspace, env):
+            # Kept before it is recorded: of two servers that make one at once the log must name the one that stays.
+            generation, recipient, sealed = caller.workspace.propose(env)
+            project, _, name = env.partition("/")
+            await connection.execute(
+                "INSERT INTO keys.server_key VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                *(call.ws, project, name, generation, recipient, sealed),
+            )
+            await service.workspaces.load_keys(connection, caller.workspace)
 
     def decide(workspace: Workspace, context: Context) -> Decided:
         state = workspace.state
         decision = decisions.decide(state, caller.name, "env.serverkey", scope)
         known = env in state.envs
         allowed = isinstance(decision, decisions.Allow) and known
-        generation, recipient, sealed = 0, None, None
+        generation, recipient = 0, None
         if allowed:
-            waiting = [key for key in workspace.keys.get(env, ()) if state.recipient_owner(key.recipient) is None]
-            if waiting:
-                generation, recipient = waiting[0].generation, waiting[0].recipient
-            else:
-                generation, recipient, sealed = workspace.propose(env)
+            waiting = _waiting(workspace, env)
+            if not waiting:
+                raise Unknown("the policy has moved on meanwhile", code="busy")
+            generation, recipient = waiting[0].generation, waiting[0].recipient
         entry = draft(
             "key",
             {"event": "create", "generation": generation or None, "recipient": recipient},
@@ -58,16 +68,7 @@ async def post(service: Service, call: Call) -> Answer:
                 "denied", decision.reason, {"env": env, "rule": decision.rule}, caller.id, "", caller.name
             )
             return Decided([entry], value=refused)
-        writes = []
-        if sealed is not None:
-            project, _, name = env.partition("/")
-            writes.append(
-                (
-                    "INSERT INTO keys.server_key VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-                    (workspace.name, project, name, generation, recipient, sealed),
-                )
-            )
-        return Decided([entry], writes=writes, value=generation)
+        return Decided([entry], value=generation)
 
     recorded = await record(
         service, caller, decide, size=fields["size"], idem=canonical.unb64(fields["idem"], 16), body=call.body
@@ -85,3 +86,9 @@ async def post(service: Service, call: Call) -> Answer:
         recipient=found.recipient,
     )
     return Answer(status=200, body=body, id=caller.id, caller=caller.name, outcome="accepted")
+
+
+def _waiting(workspace: Workspace, env: str) -> list[ServerKey]:
+    """The keys that were made and that no statement has named yet."""
+    known = workspace.keys.get(env, ())
+    return [key for key in known if workspace.state.recipient_owner(key.recipient) is None]

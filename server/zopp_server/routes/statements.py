@@ -39,6 +39,10 @@ async def post(service: Service, call: Call) -> Answer:
     if st.by != caller.name:
         raise Refusal("denied", "the statement is by somebody else than who sends it", None, caller.id, "", caller.name)
 
+    if st.type == "env.serverkey":
+        async with service.reading() as connection:  # it may have been made at another replica
+            await service.workspaces.load_keys(connection, caller.workspace)
+
     def decide(workspace: Workspace, context: Context) -> Decided:
         state = workspace.state
         if st.seq <= state.seq and state.hash_at(st.seq) == st.hash:
