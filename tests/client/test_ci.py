@@ -1,12 +1,15 @@
 """What a CI job reads from others: any bytes are taken or refused in a sentence that quotes nothing, never a fault."""
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from zopp.client import ci
+from zopp.client.connect import Log
 from zopp.errors import Unknown, ZoppError
 from zopp.keys import find, signing
 from zopp.policy import canonical
@@ -60,8 +63,6 @@ def test_any_text_instead_of_a_token_tells_nothing(text: str) -> None:
 
 
 def kept(folder: Path) -> Path:
-    import time
-
     path = folder / "x.job"
     ci._keep(str(path), "0" * 64, ci.Job("ci/x", signing.generate(), int(time.time()) + 600, False))
     return path
@@ -97,6 +98,62 @@ def test_any_file_is_no_key(tmp_path_factory: pytest.TempPathFactory, data: byte
 def test_the_file_holds_no_more_than_the_jobs_key(tmp_path: Path) -> None:
     value = canonical.decode(kept(tmp_path).read_bytes())
     assert set(value) == {"binding", "key", "not_after", "principal", "v"}
+
+
+def counter(folder: Path, **changes: Any) -> ci.Counter:
+    fields = {
+        "origin": "https://zopp.example", "workspace": "acme", "recipient": "age1one", "service": "ci", "rules": (),
+        "log": Log("0" * 64, str(folder), ()), "connect": None, "check": None,
+    }  # fmt: skip
+    return ci.Counter(**{**fields, **changes})
+
+
+@pytest.fixture
+def registrations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Registering is counted and works; nothing is sent."""
+    made: list[str] = []
+
+    def register(env: object, source: str, where: ci.Counter) -> ci.Job:
+        made.append(source)
+        return ci.Job(f"ci/{len(made)}", signing.generate(), int(time.time()) + 600, False)
+
+    monkeypatch.setattr(ci, "_registered", register)
+    return made
+
+
+def test_a_kept_key_is_bound(tmp_path: Path, registrations: list[str]) -> None:
+    """To the server, the workspace, the service's recipient and the source of the token, all of them."""
+    jwt = {"ZOPP_ID_TOKEN": "a.b.c"}
+    asks = {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "one"}
+    here = counter(tmp_path)
+    others: list[tuple[dict[str, str], ci.Counter]] = [
+        (jwt, here),
+        ({"ZOPP_ID_TOKEN": "a.b.d"}, here),
+        (asks, here),
+        ({**asks, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "two"}, here),
+        ({**asks, "ACTIONS_ID_TOKEN_REQUEST_URL": "https://y"}, here),
+        (jwt, counter(tmp_path, origin="https://other.example")),
+        (jwt, counter(tmp_path, log=Log("1" * 64, str(tmp_path), ()))),
+        (jwt, counter(tmp_path, recipient="age1two")),
+    ]
+    first = [ci.job(env, where) for env, where in others]
+    assert len(registrations) == len(others) and len({job.key.public for job in first}) == len(others)
+    again = [ci.job(env, where) for env, where in others]
+    assert len(registrations) == len(others)
+    assert [job.key.public for job in again] == [job.key.public for job in first]
+    assert all(job.kept for job in again) and not any(job.kept for job in first)
+    spent = ci.job(jwt, here, spent=again[0].key.public)
+    assert spent.key.public != again[0].key.public and not spent.kept
+    assert ci.job(jwt, here).key.public == spent.key.public
+
+
+def test_a_state_folder_that_cannot_be_written(tmp_path: Path, registrations: list[str]) -> None:
+    """Said before a token is used, which may serve once."""
+    (tmp_path / "state").write_bytes(b"")
+    with pytest.raises(Unknown) as refused:
+        ci.job({"ZOPP_ID_TOKEN": "a.b.c"}, counter(tmp_path / "state"))
+    assert refused.value.code == "ci.state" and "XDG_STATE_HOME" in refused.value.hint
+    assert not registrations
 
 
 def test_another_users_file_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ loopback host that stands in for GitHub's token service (S41, A25, A26). Nothing
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ from zopp.policy import canonical
 from zopp.policy.names import Scope
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace, open_workspace
-from zopp.tlog import entry
+from zopp.tlog import checkpoint, entry, merkle, proof
+from zopp_server import custody
 from zopp_server.jwks import Jwks
 from zopp_server.oidc import Issuer
 
@@ -697,6 +699,63 @@ def test_a25_a_rule_that_the_policy_does_not_have(trusted: World) -> None:
                     continue
                 with pytest.raises(IntegrityError):
                     counter.check(entry.parse(body), server)
+
+
+def test_a22_a_forged_record_under_the_log_key(trusted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has the log key, to a client that remembers nothing: a record of something else than this accepted
+    request is no receipt. One that says all of it goes through here, and the next answer's proof finds it out."""
+    log_key = custody.load_log_key(trusted.server.settings.log_key)
+
+    def forge(**changes: Any) -> Callable[[dict[str, Any]], None]:
+        def lie(fields: dict[str, Any]) -> None:
+            receipt = fields["receipt"]
+            body = canonical.encode({**canonical.decode(receipt["body"].encode()), **changes})
+            origin = checkpoint.parse_text(proof.parse(receipt["proof"].encode()).note.text).origin
+            head = checkpoint.Checkpoint(origin, 1, merkle.root_of([merkle.leaf_hash(body)]))
+            made = proof.Proof(0, (), checkpoint.sign(head, log_key), None)
+            receipt.update(body=body.decode(), proof=made.serialise().decode())
+
+        return lie
+
+    def tried(lie: Callable[[dict[str, Any]], None]) -> str:
+        shutil.rmtree(trusted.job.home / ".local/state/zopp/logs", ignore_errors=True)
+        shutil.rmtree(trusted.folder, ignore_errors=True)
+        with monkeypatch.context() as patch:
+            _lying(patch, "/v1/oidc/", lie)
+            done = trusted.run("get", "BASE", "-e", "prod", "--json", code=1)
+        code: str = done.json["error"]["code"]
+        return code
+
+    seen: list[dict[str, Any]] = []
+    with monkeypatch.context() as patch:
+        _lying(patch, "/v1/oidc/", lambda fields: seen.append(dict(fields)))
+        _key(trusted)
+    earlier = canonical.decode(seen[0]["receipt"]["body"].encode())["req"]
+    lies: list[dict[str, Any]] = [
+        {"outcome": "deny", "reason": "claims"},
+        {"id": canonical.b64(os.urandom(16))},
+        {"on_behalf": "other"},
+        {"on_behalf": None},
+        {"req": earlier},
+    ]
+    for changes in lies:
+        assert tried(forge(**changes)) == "receipt", changes
+        assert not trusted.kept(), changes
+    assert tried(forge()) not in ("receipt", "denied")
+
+
+def test_a22_what_the_record_says_is_looked_at(trusted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command, too: the rule in the policy, and for whom the job was registered."""
+    with monkeypatch.context() as patch:
+        patch.setattr("zopp.client.releases.decisions.oidc_matches", lambda *_: False)
+        refused(trusted.run("get", "BASE", "-e", "prod"), 1, words=["by a rule that the policy does not have"])
+    assert not trusted.kept()
+    env = {**trusted.tokens.env}
+    with _inside(trusted.job, env) as ws:
+        counter = Releases(Keyring(ws.env))._counter(ws, "api/prod")
+        with pytest.raises(IntegrityError, match="another service"):
+            ci.job(ws.env, replace(counter, service="other"))
+    assert not trusted.kept()
 
 
 @contextmanager

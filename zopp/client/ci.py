@@ -120,13 +120,21 @@ def job(env: Mapping[str, str], counter: Counter, *, spent: bytes | None = None)
     ).hex()
     folder = os.path.join(counter.log.state_dir, "jobs")
     path = os.path.join(folder, binding[:32] + _SUFFIX)
-    with _locked(folder):  # of two commands at once the second finds the key of the first: a token may serve once
-        kept = _load(path)
-        if kept is not None and kept[0] == binding and kept[1].key.public != spent:
-            return kept[1]
-        made = _registered(env, source, counter)
-        _keep(path, binding, made)
-        _tidy(folder, path)
+    try:
+        with _locked(folder):  # of two commands at once the second finds the key of the first: a token may serve once
+            kept = _load(path)
+            if kept is not None and kept[0] == binding and kept[1].key.public != spent:
+                return kept[1]
+            made = _registered(env, source, counter)
+            _keep(path, binding, made)
+            _tidy(folder, path)
+    except OSError as exc:  # of the folder: what is sent has errors of its own
+        raise Unknown(
+            f"the job's key cannot be kept ({exc.strerror})",
+            code="ci.state",
+            place=folder,
+            hint="give the job a HOME, or XDG_STATE_HOME, that it may write",
+        ) from None
     return made
 
 
