@@ -434,7 +434,10 @@ def test_a26_no_key_variable_reaches_the_child(team: Team) -> None:
 
 def test_a26_known_providers_are_covered() -> None:
     """The tokens with which a job could get the environment by itself."""
-    for name in ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "CI_JOB_TOKEN", "SOPS_AGE_KEY"):
+    for name in (
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "CI_JOB_TOKEN", "SOPS_AGE_KEY",
+        "ZOPP_ID_TOKEN",
+    ):  # fmt: skip
         assert name in KEY_VARIABLES
 
 

@@ -91,3 +91,42 @@ def test_every_test_that_a_claim_names_exists(page: str) -> None:
     for file, name in named:
         text = (ROOT / file).read_text()
         assert not name or re.search(rf"^def {name}\(", text, re.MULTILINE), f"{file}::{name}"
+
+
+def test_the_ci_page_is_what_the_programs_take() -> None:
+    """Its workflows are YAML with the variables that zopp reads, its commands parse, its limits are the code's."""
+    import shlex
+
+    import yaml
+
+    from zopp.cli import principal
+    from zopp.cli.parser import Parser, global_flags
+    from zopp.keys.find import KEY_VARIABLES
+    from zopp_server import oidc
+
+    text = (ROOT / "docs/reference/ci.md").read_text()
+    on_github, on_gitlab = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    job = on_github["jobs"]["deploy"]
+    assert job["permissions"]["id-token"] == "write" and job["environment"] == "production"
+    assert set(job["steps"][1]["env"]) | set(on_gitlab["deploy"]["id_tokens"]) == {"ZOPP_AGE_KEY", "ZOPP_ID_TOKEN"}
+    assert {"ZOPP_AGE_KEY", "ZOPP_ID_TOKEN"} <= set(KEY_VARIABLES)
+    assert on_gitlab["deploy"]["timeout"] == f"{oidc.MAX_LIFETIME // 60} minutes"
+    parser = Parser(parents=[global_flags()])
+    principal.configure(parser)
+    commands = re.findall(r"^    zopp principal (.*)$", text, re.MULTILINE)
+    assert len(commands) == 4
+    for line in commands:
+        parser.parse_args(shlex.split(line.partition(" > ")[0]))
+    taken = set(re.findall(r"--[a-z-]+", parser_help(parser, "trust-ci")))
+    named = set(re.findall(r"--[a-z][a-z-]+", text.partition("A rule names ids")[2].partition("## The job")[0])) - {
+        "--jq"
+    }
+    assert named and named <= taken
+
+
+def parser_help(parser: object, action: str) -> str:
+    import argparse
+
+    assert isinstance(parser, argparse.ArgumentParser)
+    actions = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+    return str(actions.choices[action].format_help())

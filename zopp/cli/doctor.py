@@ -19,7 +19,8 @@ from zopp.policy.names import Scope
 from zopp.policy.roles import Role
 from zopp.repo import attributes, exposure, git, journal, pins, userdirs
 from zopp.repo.environment import people_name
-from zopp.repo.workspace import Workspace, open_workspace, require_receipt
+from zopp.repo.signer import CI_NEEDS
+from zopp.repo.workspace import Workspace, in_ci, open_workspace, require_receipt
 
 Say = Callable[[str, str], None]
 
@@ -131,7 +132,27 @@ def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
         )
     if pins.TRUST_VARIABLE in ctx.env:
         say("info", f"{pins.TRUST_VARIABLE} is set and wins over this clone's own pin")
+    _ci(ctx, ws, me, say)
     for scope in state.envs:
         left = state.left_out(scope)
         for name, why in left.items():
             say("warn", f"{name} may read {people_name(scope)} but {why}")
+
+
+def _ci(ctx: Context, ws: Workspace, me: list[str], say: Say) -> None:
+    """What this job can prove, and what the rules for jobs leave open (A25)."""
+    state = ws.state
+    if state.oidc_rules:
+        from zopp.cli import citrust
+
+        for text in citrust.warnings(state):
+            say("warn", text)
+    signs = find.signing_key(ctx.env, userdirs.config(ctx.env)).key is not None
+    brokered = [s for s, env in state.envs.items() if env.kind == "brokered" and any(m in state.readers(s) for m in me)]
+    source = find.token_source(ctx.env)
+    if source:
+        how = "is not needed, as there is a signing key" if signs else "lets this job read brokered environments"
+        say("ok", f"OIDC token: {source} {how}")
+    elif in_ci(ctx.env) and brokered and not signs:
+        names = ", ".join(people_name(scope) for scope in brokered)
+        say("warn", f"this job cannot read {names}, brokered: {CI_NEEDS.removesuffix('; see zopp doctor')}")

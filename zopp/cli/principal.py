@@ -10,6 +10,8 @@ cap       the most that a device may have, workspace-wide
 rekey     let new keys of a device or service in, by its request; the old ones count no more
 vouch     the word of a present device, which an admin's new device, new keys or lifted cap need
 adopt     let in a bare age recipient, which can read at most
+trust-ci  let CI jobs act for a service, by a rule for their OIDC tokens; ci-rules lists the rules, untrust-ci takes
+          one away
 """
 
 import argparse
@@ -17,7 +19,7 @@ import os
 import shlex
 import socket
 
-from zopp.cli import vouch
+from zopp.cli import citrust, vouch
 from zopp.cli.context import Context, read_passphrase_file, table
 from zopp.cli.init import slug
 from zopp.cli.parser import add_change, add_yes, epilog
@@ -34,6 +36,8 @@ EXAMPLES = epilog(
     "zopp principal request > bob.request            on Bob's machine, in his clone",
     "zopp principal add bob.request --email bob@example.org -m 'bob joins'    on an admin's",
     "zopp principal request --service ci --out-keys ci-keys/   keys for a CI job",
+    "zopp principal request --service ci --for-ci --out-keys ci-keys/   its jobs prove themselves by OIDC",
+    "zopp principal trust-ci ci --github --repository-id 123 --owner-id 45 --ref main --environment production",
     "zopp principal cap bob-laptop read",
     "zopp principal disable bob-laptop --dry-run",
     "zopp principal vouch carol.request > carol.vouch    on a device that carol, an admin, has",
@@ -57,7 +61,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--name", metavar="NAME", help="name of the device (default: HANDLE-HOST)")
     ask.add_argument("--service", metavar="NAME", help="a service instead of a person's device")
     ask.add_argument("--out-keys", metavar="DIR", help="with --service: write age.key and signing.key there")
-    ask.add_argument("--no-signing-key", action="store_true", help="a service that only reads")
+    signs = ask.add_mutually_exclusive_group()
+    signs.add_argument("--no-signing-key", action="store_true", help="a service that only reads")
+    signs.add_argument(
+        "--for-ci", action="store_true", help="a service whose jobs use OIDC tokens: its signing key is not kept"
+    )
     add = action("add", "let a requested device or service in")
     add.add_argument("file", metavar="FILE", help="the request; - reads standard input")
     add.add_argument("--email", metavar="ADDRESS", help="e-mail of a new user, kept as a keyed tag only")
@@ -107,6 +115,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cap.add_argument("role", metavar="ROLE", choices=("none", "read", "write", "admin", "clear"))
     _add_vouch(cap)
     add_change(cap)
+    citrust.configure(actions)
 
 
 def _add_vouch(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +127,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     return {
         "request": _request, "add": _add, "adopt": _adopt, "list": _list, "current": _current, "use": _use,
         "remember": _remember, "recover": _recover, "disable": _switch, "enable": _switch, "cap": _cap,
-        "rekey": _rekey, "vouch": vouch.run,
+        "rekey": _rekey, "vouch": vouch.run, **dict.fromkeys(citrust.ACTIONS, citrust.run),
     }[args.action](ctx, args)  # fmt: skip
 
 
@@ -160,18 +169,25 @@ def _service_request(ctx: Context, args: argparse.Namespace, ws: str, at: int) -
             raise UsageError(
                 "lies in the repository and is not ignored", place=folder, hint="choose a folder outside it"
             )
-    for name in ("age.key", "signing.key"):
+    kept = ("age.key",) if args.no_signing_key or args.for_ci else ("age.key", "signing.key")
+    for name in kept:
         if os.path.lexists(os.path.join(folder, name)):
             raise UsageError("exists already", code="exists", place=os.path.join(folder, name))
     secret, recipient = identity.generate()
     key = None if args.no_signing_key else signing.generate()
     files.replace_private(os.path.join(folder, "age.key"), f"# public key: {recipient}\n{secret}\n".encode())
-    if key is not None:
+    if key is not None and "signing.key" in kept:
         files.replace_private(os.path.join(folder, "signing.key"), signing.dump_openssh(key, f"zopp {args.service}"))
     _print_request(ctx, create.request(ws=ws, name=args.service, user=None, recipient=recipient, key=key, now=at))
-    ctx.note(
-        f"private keys: {folder}: store them as ZOPP_AGE_KEY and ZOPP_SIGNING_KEY of the job, then delete them here"
-    )
+    if args.for_ci:
+        # It is in the policy for ever and nobody has it: brokered files are encrypted to who could sign (§5), and only
+        # a job with a token can ask for the server's half.
+        ctx.note("its signing key has signed this request and is gone: only jobs with a token can act for it")
+        ctx.note(f"private key: {folder}: store it as ZOPP_AGE_KEY of the job's CI environment, then delete it here")
+    else:
+        ctx.note(
+            f"private keys: {folder}: store them as ZOPP_AGE_KEY and ZOPP_SIGNING_KEY of the job, then delete them here"
+        )
     return 0
 
 

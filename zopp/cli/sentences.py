@@ -52,6 +52,11 @@ def words(st: Statement) -> str:
             )
         case "server.set":
             return f"{data['origin']} orders the policy, with log key {data['log_key'][:11]}…"
+        case "oidc_rule.set":
+            claims = ", ".join(f"{name} {value}" for name, value in sorted(data["claims"].items()))
+            return f"CI rule {data['rule']}: jobs of {data['issuer']} with {claims} act for service {data['service']}"
+        case "oidc_rule.remove":
+            return f"CI rule {data['rule']} is taken away"
         case "invite.create":
             return f"invite {data['invite']} lets a person {data['role']} {scope()}"
         case "invite.redeem":

@@ -20,7 +20,6 @@ from zopp.client import keyservice
 from zopp.client.releases import Releases
 from zopp.errors import Denied, FormatError, NotFound, Unknown, UsageError, ZoppError
 from zopp.repo import brokered, userdirs
-from zopp.repo.signer import signer
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import open_workspace
 from zopp.sopsfile import Entry
@@ -97,8 +96,7 @@ class Agent:
     def warm(self) -> None:
         """Open what a passphrase protects while somebody can be asked. Errors as the keys give them."""
         ws = open_workspace(self._start, self._env, recover=False)
-        who = signer(ws, self._ask)
-        list(Keyring(self._env, self._ask).matching([ws.state.principals[who.principal].recipient]))
+        Releases(Keyring(self._env, self._ask), self._ask).warm(ws)
 
     def share(self, recipient: str | None, armored: bytes) -> bytes:
         """Share 2 of an entry (33 bytes) that is for a server key of this workspace. NotFound for any other recipient,

@@ -26,6 +26,7 @@ KEY_VARIABLES = (
     "ZOPP_AGE_KEY_FILE",
     "ZOPP_SIGNING_KEY",
     "ZOPP_SIGNING_KEY_FILE",
+    "ZOPP_ID_TOKEN",
     "SOPS_AGE_KEY",
     "SOPS_AGE_KEY_FILE",
     "SOPS_AGE_KEY_CMD",
@@ -217,6 +218,16 @@ def _public_beside(path: str) -> str:
         return agefile.canonical_recipient(text.removesuffix("\n"))
     except ZoppError:
         return ""
+
+
+def token_source(env: "Mapping[str, str]") -> str:
+    """The variable by which a CI job can prove itself (policy-server.md §3.3): ZOPP_ID_TOKEN holds a token, put there
+    by GitLab's `id_tokens`; ACTIONS_ID_TOKEN_REQUEST_URL says where GitHub gives one. '' if this is no such job."""
+    if env.get("ZOPP_ID_TOKEN", ""):
+        return "ZOPP_ID_TOKEN"
+    if env.get("ACTIONS_ID_TOKEN_REQUEST_URL", "") and env.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN", ""):
+        return "ACTIONS_ID_TOKEN_REQUEST_URL"
+    return ""
 
 
 class FoundSigner:

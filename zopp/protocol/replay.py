@@ -75,10 +75,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A CI job that the log registered."""
+    """A CI job that the log registered, by the `rule` of that name as statement `since` made it."""
 
     service: str
     rule: str
+    since: int
     key: bytes
     not_after: int
 
@@ -259,11 +260,17 @@ class Replay:
             )
         elif made.outcome == "deny" and made.reason in _POLICY_RULES and reason is None:
             self.say(here, "decision", f"{made.actor} was refused ({made.reason}) on {made.scope}, and policy says yes")
-        holder = made.on_behalf or made.actor
-        if made.role is not None and not made.actor.startswith(("ci/", "invite/")) and holder in state.principals:
-            role = str(state.role(holder, made.scope))
-            if role != made.role:
-                self.say(here, "role", f"says that {holder} had {made.role} on {made.scope}, and it had {role}")
+        if made.role is not None and (role := self._role(made, state, made.scope)) not in (None, made.role):
+            self.say(here, "role", f"says that {made.actor} had {made.role} on {made.scope}, and it had {role}")
+
+    def _role(self, made: Entry, state: State, scope: Scope) -> str | None:
+        """The role that the actor had, None where it cannot be told."""
+        actor = made.actor or ""
+        if actor.startswith("ci/"):
+            job = self._jobs.get(actor)
+            return None if job is None else str(decisions.oidc_role(state, job.rule, scope))
+        holder = made.on_behalf or actor
+        return str(state.role(holder, scope)) if holder in state.principals else None
 
     def _judge(self, made: Entry, state: State, action: str, scope: Scope) -> str | None:
         """Why policy says no, None if it says yes."""
@@ -274,6 +281,10 @@ class Replay:
                 return "no such CI job"
             if made.ts >= job.not_after * 1000:
                 return "expired"
+            # A rule of the same name may have been made anew since, for other claims or another service.
+            rule = state.oidc_rules.get(job.rule)
+            if rule is None or (rule.since, rule.service) != (job.since, job.service):
+                return "rule"
             return None if decisions.oidc_role(state, job.rule, scope) >= 1 else "role"
         decision = decisions.decide(state, actor, action, scope)
         if isinstance(decision, decisions.Deny):
@@ -288,14 +299,25 @@ class Replay:
         return None
 
     def _job(self, here: int, made: Entry, state: State) -> None:
+        """A registration: its rule is of this policy, matches the claims, and is for the service that the record names
+        and that is enabled; the job lasts no longer than the rule lets it."""
         rule = state.oidc_rules.get(made.data["rule"] or "")
         if rule is None or not decisions.oidc_matches(rule, made.data["issuer"], made.data["claims"]):
             self.say(here, "decision", "a CI job was registered, and no rule of the policy matches its claims")
             return
-        if made.actor is not None and made.actor.startswith("ci/"):
-            key = canonical.unb64(made.data["key"], 32)
-            self._jobs[made.actor] = Job(rule.service, rule.name, key, made.data["not_after"])
-            self._keys[signing.fingerprint(key)] = key
+        service = state.principals.get(rule.service)
+        if made.on_behalf != rule.service or service is None or not service.enabled:
+            self.say(here, "decision", f"a CI job was registered for another service than rule {rule.name} is for")
+            return
+        if made.data["not_after"] * 1000 > made.ts + rule.max_ttl * 1000 + WINDOW_MS:
+            self.say(here, "decision", f"a CI job was registered for longer than rule {rule.name} lets it last")
+            return
+        if made.actor is None or not made.actor.startswith("ci/") or made.actor in self._jobs:
+            self.say(here, "decision", "a CI job was registered under a name that is taken or no job's")
+            return
+        key = canonical.unb64(made.data["key"], 32)
+        self._jobs[made.actor] = Job(rule.service, rule.name, rule.since, key, made.data["not_after"])
+        self._keys[signing.fingerprint(key)] = key
 
     # --- requests
 
@@ -354,7 +376,8 @@ class Replay:
             invite = None if state is None else state.invites.get(actor[7:])
             key = None if invite is None else invite.key
         elif made.action == "oidc":
-            key = canonical.unb64(made.data["key"], 32)  # it asks for itself, and may be refused
+            # Its own new key signs a registration, the refused one too; that it is nobody else's is for `_job`.
+            key = canonical.unb64(made.data["key"], 32)
         elif actor.startswith("ci/"):
             key = self._jobs[actor].key if actor in self._jobs else None
         elif state is not None and actor in state.principals:

@@ -122,7 +122,20 @@ def words(before: State, after: State) -> list[str]:
     ]
     bindings = {f"{who} {role} on {where}" for who, where, role in after.bindings}
     had = {f"{who} {role} on {where}" for who, where, role in before.bindings}
+    changes += [f"jobs by {line}" for line in _rules(after) - _rules(before)]
+    changes += [f"jobs no longer by {line}" for line in _rules(before) - _rules(after)]
     return sorted(changes) + sorted(f"+ {b}" for b in bindings - had) + sorted(f"- {b}" for b in had - bindings)
+
+
+def _rules(state: State) -> set[str]:
+    """What jobs may read by each CI rule: a rule hands out what its service may at that time, so the same statement
+    means something else once the service got another role."""
+    found = set()
+    for rule in state.oidc_rules.values():
+        where = [f"{role} on {e}" for e in sorted(state.envs) if (role := decisions.oidc_role(state, rule.name, e))]
+        claims = ", ".join(f"{name} {value}" for name, value in rule.claims)
+        found.add(f"rule {rule.name} for {rule.service} ({rule.issuer}, {claims}): {', '.join(where) or 'nothing'}")
+    return found
 
 
 def _manifests(draft: Draft, ours: State, out: Rebase) -> None:

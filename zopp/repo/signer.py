@@ -10,7 +10,7 @@ from zopp.policy import decisions
 from zopp.policy.state import State
 from zopp.repo import userdirs
 from zopp.repo.environment import people_name
-from zopp.repo.workspace import Workspace
+from zopp.repo.workspace import Workspace, in_ci
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +22,40 @@ class Signer:
 
 
 def signer(ws: Workspace, ask: Callable[[str], str] | None = None) -> Signer:
-    """The principal of this workspace whose signing key we hold. Unknown if there is none."""
+    """The principal of this workspace whose signing key we hold. Unknown if there is none; Denied for a CI job that
+    could prove itself by an OIDC token: such a job only reads."""
+    made = reader(ws, ask)
+    if made is None:
+        raise Denied(
+            "a CI job that proves itself by an OIDC token only reads, and there is no signing key here",
+            code="ci.reads",
+            hint="make the change on a device; or give the job the signing key of a service that may: ZOPP_SIGNING_KEY",
+        )
+    return made
+
+
+def reader(ws: Workspace, ask: Callable[[str], str] | None = None) -> Signer | None:
+    """The same for who only reads: None where no signing key is at hand at all and an OIDC token can be had. A signing
+    key that is broken, or nobody's here, is an error all the same: another way in would hide it."""
     found = find.signing_key(ws.env, userdirs.config(ws.env), ask)
     if found.key is not None:
         principal = ws.state.principal_by_key(found.key.public)
         if principal is not None:
             return Signer(principal.name, found.key)
+    elif not found.problems and find.token_source(ws.env):
+        return None
     looked = "; ".join(f"{source}: {outcome}" for source, outcome in found.tried) or "nothing"
     raise Unknown(
         f"no signing key of yours belongs to a principal of workspace {ws.state.name} (tried {looked})",
         code="signing_key.none",
-        hint="see where keys are looked for with: zopp doctor",
+        hint=CI_NEEDS if in_ci(ws.env) else "see where keys are looked for with: zopp doctor",
     )
+
+
+CI_NEEDS = (
+    "this job needs ZOPP_SIGNING_KEY, or an OIDC token: permissions: {id-token: write} on GitHub, "
+    "id_tokens: {ZOPP_ID_TOKEN: {aud: …}} on GitLab; see zopp doctor"
+)
 
 
 def require(state: State, principal: str, action: str, scope: str) -> None:

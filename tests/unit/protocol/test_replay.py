@@ -429,3 +429,162 @@ def test_long_logs_lead_to_their_roots(size: int) -> None:
         made.add(body)
     assert not {"root", "rollback"} & codes(made.end())
     assert made.covered == size
+
+
+# --- CI jobs: the server attests them, so the log has to say all that let them in
+
+CLAIMS = {"environment": "production", "ref": "refs/heads/main", "repository_id": "7", "repository_owner_id": "70"}
+ISSUER = "https://token.actions.githubusercontent.com"
+
+
+def trust(made: Books, rule: str = "deploy", service: str = "ci", **changes: Any) -> None:
+    data = {"audience": ORIGIN, "claims": CLAIMS, "issuer": ISSUER, "max_ttl": 900, "rule": rule, "service": service}
+    made.do("alice-laptop", "oidc_rule.set", **{**data, **changes})
+
+
+def job_books() -> Books:
+    """The same with the services ci and other, which both read api/dev, and a rule for each."""
+    made = books()
+    for name in ("ci", "other"):
+        key, recipient = made.key(name)
+        body = requests.draft(
+            ws=made.now.ws, name=name, user=None, key=key.public, recipient=recipient,
+            id=_fast.sha256(name.encode())[:16], not_after=made.clock + 3600,
+        )  # fmt: skip
+        proof = canonical.b64(key.sign(requests.to_sign(body)))
+        made.do("alice-laptop", "principal.enrol", cap=None, proof=proof, request=canonical.decode(body), vouch=None)
+        made.do("alice-laptop", "binding.set", role="read", scope={"env": "api/dev"}, subject={"service": name})
+        trust(made, "deploy" if name == "ci" else "elsewhere", name)
+    return made
+
+
+def register(made: Books, job: str = "ci/one", *, data: dict[str, Any] | None = None, **more: Any) -> None:
+    """A registration by rule `deploy`, honest unless told otherwise."""
+    key = keys.generate()
+    made.keys[job] = key
+    fields = {
+        "claims": CLAIMS, "issuer": ISSUER, "key": canonical.b64(key.public), "kid": "k1",
+        "not_after": made.clock + 600, "rule": "deploy", "token": "0" * 64,
+    }  # fmt: skip
+    common = {"outcome": "allow", "actor": job, "on_behalf": "ci", "scope": Scope("workspace", "acme")}
+    common |= {"policy_seq": made.now.seq, "request": made.signed(job, "/v1/oidc/acme", b"token")}
+    made.record("oidc", {**fields, **(data or {})}, **{**common, **more})
+
+
+def read_by(made: Books, job: str = "ci/one", on_behalf: str | None = "ci", role: str = "read") -> None:
+    item = Item(os.urandom(31) + b"\1", os.urandom(32), None)
+    asked = release.Request(ws=made.now.ws, env="api/dev", purpose="read", size=0, idem=os.urandom(16), items=(item,))
+    body = release.build_request(asked)
+    made.record(
+        "release",
+        {
+            "again": False, "body": canonical.b64(body), "generation": 1, "item": 0, "path": None, "purpose": "read",
+            "stanza": item.stanza,
+        },
+        outcome="allow", actor=job, on_behalf=on_behalf, scope=Scope("env", "api/dev"), role=role,
+        policy_seq=made.now.seq, request=made.signed(job, "/v1/releases/acme", body),
+    )  # fmt: skip
+
+
+def test_an_honest_job_has_no_findings() -> None:
+    """Also one that was refused, which signed with a key of its own all the same."""
+    made = job_books()
+    register(made)
+    read_by(made)
+    register(made, "ci/two", outcome="deny", reason="claims", on_behalf=None)
+    assert made.judge() == []
+
+
+def _anew(made: Books, **changes: Any) -> None:
+    """The rule is set again under its name, for something else."""
+    trust(made, "deploy", **changes)
+    read_by(made)
+
+
+def _removed_and_made_again(made: Books) -> None:
+    made.do("alice-laptop", "oidc_rule.remove", rule="deploy")
+    trust(made)
+    read_by(made)
+
+
+def _moved(made: Books) -> None:
+    trust(made, "deploy", "other")
+    read_by(made, on_behalf="other")
+
+
+def _disabled(made: Books) -> None:
+    made.do("alice-laptop", "principal.disable", principal="ci")
+    read_by(made, role="none")
+
+
+def _late(made: Books) -> None:
+    made.clock += 700
+    read_by(made)
+
+
+FORGED: dict[str, Any] = {
+    "the rule says other claims since": lambda m: _anew(m, claims={**CLAIMS, "ref": "refs/heads/release"}),
+    "the rule was made again, equal": _removed_and_made_again,
+    "the rule is another service's since": _moved,
+    "for another service than the rule's": lambda m: read_by(m, on_behalf="other"),
+    "for nobody": lambda m: read_by(m, on_behalf=None),
+    "the service is disabled": _disabled,
+    "after its end": _late,
+    "a job that nobody registered": lambda m: (m.key("ci/none"), read_by(m, "ci/none")),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a25_a_release_to_a_job_that_is_none_any_more_is_found(name: str) -> None:
+    made = job_books()
+    register(made)
+    before = len(made.bodies)
+    FORGED[name](made)
+    at = len(made.bodies) - 1
+    assert at >= before
+    assert (at, "decision") in {(each.index, each.code) for each in made.judge()}
+
+
+def test_another_role_of_a_job_is_found() -> None:
+    made = job_books()
+    register(made)
+    read_by(made, role="admin")
+    assert codes(made.judge()) == {"role"}
+
+
+REGISTERED: dict[str, dict[str, Any]] = {
+    "for another service": {"on_behalf": "other"},
+    "for nobody": {"on_behalf": None},
+    "by a rule that is not there": {"data": {"rule": "nothing"}},
+    "by no rule": {"data": {"rule": None}},
+    "with a claim that differs": {"data": {"claims": {**CLAIMS, "ref": "refs/heads/feature"}}},
+    "with a claim that is not there": {"data": {"claims": {"ref": "refs/heads/main"}}},
+    "by another issuer": {"data": {"issuer": "https://evil.example"}},
+    "for longer than the rule": {"data": {"not_after": START + 86400}},
+    "as a device": {"actor": "bob-laptop"},
+}
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_a25_a_forged_registration_is_found(name: str) -> None:
+    made = job_books()
+    register(made, **REGISTERED[name])
+    found = {(each.index, each.code) for each in made.judge()}
+    assert (len(made.bodies) - 1, "decision") in found
+    if "actor" not in REGISTERED[name]:
+        read_by(made)
+        assert len(made.bodies) - 1 in {each.index for each in made.judge()}, "nor may it read"
+
+
+def test_a_job_registered_twice_is_found() -> None:
+    """A second record with another key would let that key act for the first job."""
+    made = job_books()
+    register(made)
+    register(made)
+    assert (len(made.bodies) - 1, "decision") in {(each.index, each.code) for each in made.judge()}
+
+
+def test_a_registration_signed_by_another_key_is_found() -> None:
+    made = job_books()
+    register(made, data={"key": canonical.b64(keys.generate().public)})
+    assert "request" in codes(made.judge())
