@@ -97,7 +97,7 @@ FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "action": _CODE,
     "scope": _text(f"{_NAME}(/{_NAME})?"),
     "log": _text(f"{_NAME}|[0-9a-f]{{64}}"),
-    "issuer": _text(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?"),
+    "issuer": _text(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]{1,63}){0,4}"),
     "result": _CODE,
     "seq": _integer,
     "size": _integer,

@@ -99,8 +99,9 @@ _ORDER = {reason: number for number, reason in enumerate(REASONS)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """An issuer that an admin of the server listed. `origin` is its exact `iss`; `algorithm` the only one accepted;
-    its keys come from `jwks_url` (https; http on loopback) or, where that is empty, from the file `jwks_file`."""
+    """An issuer that an admin of the server listed. `origin` is its exact `iss`, which may have a path (GitHub
+    Enterprise Server); `algorithm` the only one accepted; its keys come from `jwks_url` (https; http on loopback) or,
+    where that is empty, from the file `jwks_file`."""
 
     origin: str
     kind: str
@@ -110,9 +111,12 @@ class Issuer:
 
     def __post_init__(self) -> None:
         problems: list[f.Problem] = []
-        f.ORIGIN.check(self.origin, "issuer", problems)
+        f.ISSUER.check(self.origin, "issuer", problems)
         if problems or self.kind not in KINDS or self.algorithm not in ALGORITHMS:
-            raise UsageError("an OIDC issuer needs an origin, a kind and an algorithm that zopp knows", code="issuer")
+            raise UsageError(
+                "an OIDC issuer needs an address (https, no slash at its end), a kind and an algorithm that zopp knows",
+                code="issuer",
+            )
         if bool(self.jwks_url) == bool(self.jwks_file):
             raise UsageError("an OIDC issuer has either a JWKS URL or a JWKS file", code="issuer")
         if self.jwks_url:

@@ -932,7 +932,10 @@ def test_jwks_passes_over_what_it_cannot_use() -> None:
         '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j#f"}]',
         '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/é"}]',
         '[{"issuer":"http://x.test","kind":"github","jwks_url":"https://x.test/j"}]',
-        '[{"issuer":"https://x.test/y","kind":"github","jwks_url":"https://x.test/j"}]',
+        *(
+            f'[{{"issuer":"https://x.test{path}","kind":"github","jwks_url":"https://x.test/j"}}]'
+            for path in ("/", "/y/", "//y", "/..", "/y/../z", "/.y", "/y?z", "/y#z", "/%79", "/y z", "/é", "/a/b/c/d/e")
+        ),
         '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","algorithm":"HS256"}]',
         '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","algorithm":"none"}]',
         '[{"issuer":"https://x.test","kind":"github","jwks_url":"https://x.test/j","surplus":"x"}]',
@@ -956,6 +959,10 @@ def test_issuers() -> None:
     assert [each.algorithm for each in found.values()] == ["RS256", "ES256"]
     assert found["https://ci.corp.example"].jwks_file == "/etc/j"
     Issuer(origin="http://localhost:8080", kind="github", jwks_url="http://127.0.0.1:8080/jwks")
+    Issuer(
+        origin="https://ghes.corp.example/_services/token", kind="github",
+        jwks_url="https://ghes.corp.example/_services/token/.well-known/jwks",
+    )  # fmt: skip
     assert set(oidc.KNOWN) == {"https://token.actions.githubusercontent.com", "https://gitlab.com"}
 
 

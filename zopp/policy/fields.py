@@ -117,6 +117,31 @@ ORIGIN = _text(
 )
 
 
+_SEGMENT = "[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,62}"
+
+
+def _issuer(value: str) -> bool:
+    scheme, _, rest = value.partition("://")
+    host, *segments = rest.split("/")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
+    return (
+        _origin(f"{scheme}://{host}")
+        and len(segments) <= 4
+        and all(0 < len(each) <= 63 and not each.strip(letters) and each[0] != "." for each in segments)
+    )
+
+
+ISSUER = _text(
+    _issuer,
+    "not an issuer (https://HOST[:PORT][/PATH], no slash at the end; http only for localhost)",
+    {
+        "pattern": f"^(https://{_HOST}|http://(localhost|127\\.0\\.0\\.1))(:[1-9][0-9]{{0,4}})?(/{_SEGMENT}){{0,4}}{_END}",
+        "maxLength": 523,
+    },
+)
+"""`iss` of a CI provider: an origin, or one with a path (GitHub Enterprise Server's, a GitLab below a path)."""
+
+
 def _clean(limit: int) -> Callable[[str], bool]:
     return lambda v: 0 < len(v) <= limit and all(" " <= c <= "~" for c in v)
 

@@ -82,7 +82,7 @@ TYPES: Mapping[str, Mapping[str, f.Field]] = MappingProxyType(
         "oidc_rule.set": {
             "audience": f.TEXT,
             "claims": f.CLAIMS,
-            "issuer": f.ORIGIN,
+            "issuer": f.ISSUER,
             "max_ttl": f.TTL,
             "rule": f.ID,
             "service": f.NAME,

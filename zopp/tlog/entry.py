@@ -125,7 +125,7 @@ ACTIONS: Mapping[str, Action] = {
     "oidc": Action(
         {
             "claims": _CLAIMS,
-            "issuer": f.ORIGIN,
+            "issuer": f.ISSUER,
             "key": f.KEY,
             "kid": _ascii(256),
             "not_after": f.TIME,
@@ -135,7 +135,7 @@ ACTIONS: Mapping[str, Action] = {
         _ASKED,
         False,
     ),
-    "jwks": Action({"document": _JWKS, "issuer": f.ORIGIN}, _FACT, False),
+    "jwks": Action({"document": _JWKS, "issuer": f.ISSUER}, _FACT, False),
     # A valid signature that was refused (replayed, stale, disabled): it may be a stolen key.
     "auth": Action({}, ("deny",), True),
     "audit.read": Action({"query": _ascii(1024)}, _ASKED, True),
