@@ -130,7 +130,14 @@ def test_s20_protecting_is_a_removal(team: Team) -> None:
     done = team.alice.ok("env", "protect", "prod", "--json")
     said = json.loads(done.out)
     assert said["rekeyed"]["api/prod"][0]["new_data_key"] is True
-    assert {"subject": "bob", "environment": "api/prod", "file": "secrets/prod.yaml", "key": "BASE"} in said["exposed"]
+    exposed = {
+        "subject": "bob",
+        "environment": "api/prod",
+        "file": "secrets/prod.yaml",
+        "key": "BASE",
+        "why": ["direct"],
+    }
+    assert exposed in said["exposed"]
     assert team.bob.recipient.encode() in before
     assert team.bob.recipient.encode() not in team.alice.read("secrets/prod.yaml")
     team.sync()

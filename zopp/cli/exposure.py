@@ -10,6 +10,13 @@ from zopp.cli.parser import epilog
 from zopp.errors import NotFound
 from zopp.repo import exposure
 
+WORDS = {
+    exposure.RELEASED: "released to them",
+    exposure.MADE: "its key made by them",
+    exposure.RECIPIENT: "a recipient",
+}
+"""Reasons that are worth a column; that a reader of a direct file could read it goes without saying."""
+
 EXAMPLES = epilog("zopp exposure", "zopp exposure bob --json")
 
 
@@ -38,12 +45,13 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             ]
         )
     else:
-        for line in table((r[0], r[2], r[4], *([", ".join(why[r])] if any(why.values()) else [])) for r in rows):
+        said = {row: ", ".join(WORDS[reason] for reason in why[row] if reason in WORDS) for row in rows}
+        for line in table((r[0], r[2], r[4], *([said[r]] if any(said.values()) else [])) for r in rows):
             ctx.out(line)
         for each in found:
             if each.wider:
                 ctx.warn(f"{each.subject}: the audit log was not read ({each.wider}), so this list is the wider one")
             if closed := each.closed_keys():
                 ctx.note(f"{each.subject} could have asked for {len(closed)} more and did not; they stay closed")
-        ctx.note(f"{len(rows)} values still to be changed" if rows else "nothing left to change")
+        ctx.note(f"{len(rows)} value{'s' * (len(rows) != 1)} still to be changed" if rows else "nothing left to change")
     return 1 if rows else 0
