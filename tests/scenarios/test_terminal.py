@@ -21,6 +21,14 @@ def _foreground(terminal: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _waits(pid: int, end: float) -> None:
+    """Until the process sleeps: a signal between the question and the read behind it is heard only after the read, as
+    in every Python program, so a key that comes within those microseconds would hang the test."""
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < end:
+        time.sleep(0.005)
+
+
 def on_terminal(user: User, *argv: str, question: str | None, answer: bytes = b"") -> tuple[int, str]:
     """Run zopp as a terminal's foreground process, type `answer` once `question` is shown (None: it asks nothing); exit
     code and screen."""
@@ -48,6 +56,7 @@ def on_terminal(user: User, *argv: str, question: str | None, answer: bytes = b"
                     break
                 screen += part
             if question is not None and not typed and question.encode() in screen:
+                _waits(process.pid, end)
                 os.write(ours, answer)
                 typed = True
         code = process.wait(timeout=10)
