@@ -24,6 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.server.live import Office, free_port, stanza, team
+from zopp._fast import ed25519_verify
+from zopp.keys import signing as keys
 from zopp.protocol import messages, release, signing
 from zopp_server import dev, embedded, limits, serve as server
 from zopp_server.config import Settings
@@ -166,6 +168,17 @@ def ceiling(data, seconds, clients):
     return float(re.search(r"tps = ([\d.]+)", out).group(1))
 
 
+def verifications():
+    """Ed25519 verifications a second on one core: how fast this machine is today."""
+    key = keys.generate()
+    message = bytes(300)
+    signature = key.sign(message)
+    begin, count = time.process_time(), 4000
+    for _ in range(count):
+        assert ed25519_verify(key.public, signature, message)
+    return count / (time.process_time() - begin)
+
+
 def serve(data, port):
     """The server as `zopp server dev` runs it, but for the limits: the load comes from one address and one device."""
     dev.run(data, port, lambda text: None, lambda code: print(code, flush=True), OFF)
@@ -291,6 +304,10 @@ def main():
             raw = ceiling(data, max(3, int(args.seconds / 3)), min(args.clients, 64))
             share = statistics.median(rates) * args.batch / raw
             print(f"raw one-row insert: {raw:.0f}/s; releases are {share:.2f} of it")
+            speed = verifications()
+            print(
+                f"Ed25519 verifications: {speed:.0f}/s on one core; releases are {statistics.median(rates) * args.batch / speed:.2f} of it"
+            )
             counted = office.members["alice-laptop"].server.get(f"/v1/audit/{office.name}/count")
             print(f"entries in the log: {messages.parse_answer('count', counted.body)['count']}")
             office.close()

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -255,6 +256,11 @@ def _address(service: Service, peer: str, raw: list[tuple[bytes, bytes]]) -> str
     if service.proxies:
         forwarded = b",".join(value for name, value in raw if name == b"x-forwarded-for").decode("latin-1")
         peer = client_address(peer, forwarded, service.proxies)
+    return _plain(peer)
+
+
+@lru_cache(maxsize=4096)
+def _plain(peer: str) -> str | None:
     peer = peer.partition("%")[0]
     try:
         ipaddress.ip_address(peer)

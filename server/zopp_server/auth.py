@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from zopp.errors import Denied, FormatError, IntegrityError, ZoppError
+from zopp.errors import Denied, IntegrityError, ZoppError
 from zopp.policy.state import State
 from zopp.protocol import signing
 from zopp.protocol.signing import Presented
@@ -31,7 +31,7 @@ class CiPrincipal:
     not_after: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """A verified, fresh caller. `name` as the log's `actor` has it; `service` and `rule` of a CI job only; `id` 16
     random bytes, by which the log knows the request."""
@@ -97,23 +97,16 @@ def bad_signature() -> IntegrityError:
 
 
 def identify(
-    fields: list[tuple[str, str]],
+    presented: Presented,
     *,
-    method: str,
-    target: str,
-    body: bytes,
     workspace: Workspace | None,
     ci: Any,
     now: int,
     addr: str | None,
     kinds: tuple[str, ...],
 ) -> Caller:
-    """The caller of a request. `ci` looks up a registered CI job by fingerprint (None: unknown); `kinds` of callers
-    that this route knows. Refused otherwise."""
-    try:
-        presented = signing.read(fields, method=method, target=target, body=body)
-    except (IntegrityError, FormatError):
-        raise Refused(bad_signature()) from None
+    """The caller of a request that presents these signature fields. `ci` looks up a registered CI job by fingerprint
+    (None: unknown); `kinds` of callers that this route knows. Refused otherwise."""
     found = workspace.by_fingerprint(presented.keyid) if workspace is not None else None
     job = ci(presented.keyid) if found is None and workspace is not None and "ci" in kinds else None
     key = job.key if job is not None else None if found is None or found[0] not in kinds else found[2]

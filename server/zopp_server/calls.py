@@ -22,7 +22,7 @@ DECISION_SECONDS = 25.0
 """How long a caller waits for its answer; the job itself is not cut."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
     """A request as it came. `path` raw and undecoded, `query` without `?`, `ws` the workspace's name in the path."""
 
@@ -36,7 +36,7 @@ class Call:
     rest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Answer:
     """What goes back. `caller` and `outcome` are for the server's own log and counters."""
 
@@ -105,22 +105,19 @@ async def enter(service: Service, call: Call, kinds: tuple[str, ...]) -> Caller:
     """The verified caller of a request for a workspace. Refusal otherwise; the refusal of a valid signature is
     recorded first."""
     service.gate.stranger(call.addr)
-    keyid = ""
     try:
-        keyid = signing.read(call.fields, method=call.method, target=_target(service, call), body=call.body).keyid
+        presented = signing.read(call.fields, method=call.method, target=_target(service, call), body=call.body)
     except ZoppError:
         service.gate.failed(call.addr)
         raise Refusal("bad_signature", auth.bad_signature().message) from None
+    keyid = presented.keyid
     workspace = await service.workspace(call.ws, keyid)
     job = None
     if workspace is not None and "ci" in kinds and workspace.by_fingerprint(keyid) is None:
         job = await service.ci_jobs(workspace, keyid)
     try:
         caller = auth.identify(
-            call.fields,
-            method=call.method,
-            target=_target(service, call),
-            body=call.body,
+            presented,
             workspace=workspace,
             ci=lambda _: job,
             now=int(service.now()),
@@ -137,11 +134,8 @@ async def enter(service: Service, call: Call, kinds: tuple[str, ...]) -> Caller:
             raise Refusal("clock_skew", exc.error.message, members, exc.caller.id) from None
         raise Refusal("bad_signature", auth.bad_signature().message) from None
     service.gate.member(call.ws, caller.principal)
-    ip = await service.ip(call.ws, caller)
-    return Caller(
-        caller.kind, caller.name, caller.key, caller.workspace, caller.presented, caller.id, caller.addr, ip,
-        caller.service, caller.ci,
-    )  # fmt: skip
+    caller.ip = await service.ip(call.ws, caller)
+    return caller
 
 
 def _target(service: Service, call: Call) -> str:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 MAX_INT = 2**53 - 1
 
-_TO_STD = str.maketrans("-_", "+/")
+_TO_STD = {0x2D: 0x2B, 0x5F: 0x2F}
+_PADDING = ("", "===", "==", "=")
 
 
 def encode(value: "Any") -> bytes:
@@ -88,7 +89,7 @@ def b64(data: bytes) -> str:
 def unb64(text: str, size: int) -> bytes:
     """The `size` bytes whose `b64` is `text`; FormatError for every other string."""
     try:
-        data = a2b_base64(text.translate(_TO_STD) + "=" * (-len(text) % 4))
+        data = a2b_base64(text.translate(_TO_STD) + _PADDING[len(text) % 4])
     except ValueError:
         raise FormatError("not base64url") from None
     if len(data) != size or b64(data) != text:

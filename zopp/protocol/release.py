@@ -104,6 +104,10 @@ def _refuse(reason: str, problems: Sequence[f.Problem] = ()) -> FormatError:
     return FormatError(reason, code="bad_request", problems=tuple(problems))
 
 
+_WITH_ENV, _WITHOUT_ENV = f.record({**_REQUEST, "env": f.ENV}), f.record(_REQUEST)
+_WITH_PATH, _WITHOUT_PATH = f.record({**_ITEM, "path": _CLAIM}), f.record(_ITEM)
+
+
 def parse_request(body: bytes) -> Request:
     """The request that exactly `body` is. FormatError (`bad_request`, every problem in `data['problems']`; `too_large`)
     for anything else: a key twice, an unknown field, a number that is no integer, a stanza twice, a low-order share,
@@ -117,7 +121,7 @@ def parse_request(body: bytes) -> Request:
     problems: list[f.Problem] = []
     if type(value) is not dict:
         raise _refuse("not an object")
-    f.record(_REQUEST | ({"env": f.ENV} if "env" in value else {})).check(value, "request", problems)
+    (_WITH_ENV if "env" in value else _WITHOUT_ENV).check(value, "request", problems)
     items = value.get("items")
     if type(items) is not list or not items:
         raise _refuse("items is a list that is not empty", problems)
@@ -125,7 +129,7 @@ def parse_request(body: bytes) -> Request:
         raise FormatError("a release request has too many items", code="too_large")
     for number, item in enumerate(items):
         has_path = type(item) is dict and "path" in item
-        f.record(_ITEM | ({"path": _CLAIM} if has_path else {})).check(item, f"items[{number}]", problems)
+        (_WITH_PATH if has_path else _WITHOUT_PATH).check(item, f"items[{number}]", problems)
     if problems:
         raise _refuse("not a release request", problems)
     made = tuple(

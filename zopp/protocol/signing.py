@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from zopp import _fast
 from zopp.errors import Denied, FormatError, IntegrityError
@@ -48,6 +49,7 @@ _FIELDS = ("content-digest", "signature-input", "signature")
 _NOBODY = bytes([0x58]) + bytes([0x66]) * 31
 
 
+@lru_cache(maxsize=4096)
 def fingerprint(public: bytes) -> str:
     """`SHA256:<43 base64>` of an Ed25519 key (32 bytes), as `ssh-keygen -l` prints it."""
     return "SHA256:" + wire.base64_encode(_fast.sha256(wire.public_blob(public))).rstrip("=")
