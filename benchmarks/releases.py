@@ -305,9 +305,8 @@ def main():
             share = statistics.median(rates) * args.batch / raw
             print(f"raw one-row insert: {raw:.0f}/s; releases are {share:.2f} of it")
             speed = verifications()
-            print(
-                f"Ed25519 verifications: {speed:.0f}/s on one core; releases are {statistics.median(rates) * args.batch / speed:.2f} of it"
-            )
+            share = statistics.median(rates) * args.batch / speed
+            print(f"Ed25519 verifications: {speed:.0f}/s on one core; releases are {share:.2f} of it")
             counted = office.members["alice-laptop"].server.get(f"/v1/audit/{office.name}/count")
             print(f"entries in the log: {messages.parse_answer('count', counted.body)['count']}")
             office.close()
