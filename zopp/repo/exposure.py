@@ -20,6 +20,7 @@ from zopp.policy.manifest import Manifest
 from zopp.repo import git, layout
 from zopp.repo.environment import people_name
 from zopp.repo.workspace import Workspace
+from zopp.sopsfile.tree import dotted as dotted
 
 OPEN, CHANGED = "open", "changed"
 DIRECT, RELEASED, MADE, RECIPIENT = "direct", "released", "made", "recipient"
@@ -136,12 +137,6 @@ def load_all(ws: Workspace) -> list[Exposure]:
         if data is not None:
             found.append(parse(data, path))
     return found
-
-
-def dotted(path: Iterable[str | int]) -> str:
-    """A leaf's path as people type it: parts with dots are quoted."""
-    parts = [str(part) for part in path]
-    return ".".join(f'"{part}"' if "." in part or not part else part for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

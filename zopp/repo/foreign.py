@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import ZoppError
-from zopp.repo import brokered, exposure, git
+from zopp.repo import brokered, git
 from zopp.repo.brokered import Key
 from zopp.repo.environment import Environment
 from zopp.repo.unlock import Keyring, check_commitment, open_keys
 from zopp.repo.values import leaf_map
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile
+from zopp.sopsfile.comparing import ADDED, CHANGED, REMOVED, Comparison, Outline, compare, name, selector_words
 
 
 @dataclass(slots=True)
@@ -80,20 +81,13 @@ def without_keys(ws: Workspace, env: Environment, path: str, after: SopsFile) ->
     entry = env.manifest.files.get(path) if env.manifest else None
     old = None if entry is None else listed_version(ws, path, entry.sha512)
     difference = Difference(path, known_before=old is not None, older=earlier_commit(ws, path, after.data))
-    before = None if old is None else sopsfile.read(old, after.fmt, strict=False)
-    _outside(ws, env, before, after, difference)
-    texts_before = {} if before is None else _texts(before)
-    texts_after = _texts(after)
-    difference.added = sorted(set(texts_after) - set(texts_before))
-    difference.removed = sorted(set(texts_before) - set(texts_after))
-    difference.changed = sorted(
-        k for k in texts_before.keys() & texts_after.keys() if texts_before[k] != texts_after[k]
-    )
+    before = None if old is None else Outline.read(old, after.fmt)
+    found = compare(before, Outline.of(after.scan))
+    _outside(ws, env, found, difference)
+    difference.added = sorted(change.name for change in found.of(ADDED))
+    difference.removed = sorted(change.name for change in found.of(REMOVED))
+    difference.changed = sorted(change.name for change in found.of(CHANGED))
     return difference
-
-
-def _texts(file: SopsFile) -> dict[str, str]:
-    return {exposure.dotted(item.path): item.text for item in file.items()}
 
 
 @dataclass(slots=True)
@@ -150,41 +144,22 @@ def _compare(ws: Workspace, env: Environment, found: Pair, new_key: bytes, old_k
             difference.new_data_key = True
     else:
         difference.new_data_key = True  # a file that no manifest listed: who made its key is not known
-    _outside(ws, env, before, after, difference)
-
-    def name(where: tuple[int, tuple[str | int, ...]]) -> str:
-        document, leaf = where
-        return exposure.dotted(leaf) if document == 0 else f"[document {document}] {exposure.dotted(leaf)}"
-
+    if before is not None:
+        _outside(ws, env, compare(Outline.of(before.scan), Outline.of(after.scan)), difference)
     difference.added = sorted(name(k) for k in now.keys() - then.keys())
     difference.removed = sorted(name(k) for k in then.keys() - now.keys())
     difference.changed = sorted(name(k) for k in now.keys() & then.keys() if now[k] != then[k])
     return difference
 
 
-def _outside(ws: Workspace, env: Environment, before: SopsFile | None, after: SopsFile, difference: Difference) -> None:
-    """Recipients, key groups and selectors: what sops' MAC does not cover."""
+def _outside(ws: Workspace, env: Environment, found: Comparison, difference: Difference) -> None:
+    """Recipients, key groups and selectors: what sops' MAC does not cover. Nothing where there is no version before."""
     names = brokered.describe(ws.state, env.scope)
-
-    def recipients(file: SopsFile) -> set[str]:
-        return {e.recipient for group in file.metadata.groups for e in group}
-
-    if before is None:
+    if not difference.known_before:
         return
-    difference.recipients_added = sorted(names.get(r, r) for r in recipients(after) - recipients(before))
-    difference.recipients_removed = sorted(names.get(r, r) for r in recipients(before) - recipients(after))
-    if _shape(before) != _shape(after):
-        difference.groups = f"{_shape(before)} → {_shape(after)}"
-    if before.metadata.selector != after.metadata.selector:
-        difference.selector = f"{_selector(before)} → {_selector(after)}"
-
-
-def _shape(file: SopsFile) -> str:
-    count = len(file.metadata.groups)
-    return "1 key group" if count == 1 else f"{count} key groups, threshold {file.metadata.threshold}"
-
-
-def _selector(file: SopsFile) -> str:
-    selector = file.metadata.selector
-    text = f"{selector.kind}: {selector.pattern}"
-    return text + ", mac_only_encrypted" if selector.mac_only_encrypted else text
+    difference.recipients_added = sorted(names.get(r, r) for r in found.recipients.added)
+    difference.recipients_removed = sorted(names.get(r, r) for r in found.recipients.removed)
+    if found.shape is not None:
+        difference.groups = " → ".join(side.words() for side in found.shape if side is not None)
+    if found.selector is not None:
+        difference.selector = " → ".join(selector_words(side) for side in found.selector if side is not None)

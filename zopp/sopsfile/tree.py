@@ -154,6 +154,12 @@ def from_plain(value: "Any", depth: int = 0) -> "Any":
     return value
 
 
+def dotted(path: "tuple[str | int, ...] | list[str | int]") -> str:
+    """A leaf's path as people type it: parts with dots are quoted."""
+    parts = [str(part) for part in path]
+    return ".".join([f'"{part}"' if "." in part or not part else part for part in parts])
+
+
 def lookup(tree: "Tree | Node", path: "tuple[str | int, ...]") -> "Node":
     """The node at `path` of the first document; list indices skip comments. NotFound if there is none.
 
