@@ -22,6 +22,7 @@ VERBS = (
     ("git", "git_", "git's drivers in this clone: enroll, status, leave"),
     ("sign", "sign", "look at changes made outside zopp and sign them"),
     ("verify", "verify", "check everything that needs no key"),
+    ("review", "review", "judge a range of commits, as for a pull request"),
     ("grant", "grant", "give a role"),
     ("revoke", "revoke", "take a role away"),
     ("access", "access", "show who may do what, and why"),

@@ -4,11 +4,12 @@ Linked work trees share it. `zopp init` and `zopp trust` write it, a change of t
 """
 
 import os
+import tempfile
 from collections.abc import Iterable
 
 from zopp.errors import Unknown, ZoppError
 from zopp.policy import manifest as manifests
-from zopp.repo import blocks, layout
+from zopp.repo import blocks, git, layout
 from zopp.repo.layout import Checkout
 from zopp.repo.workspace import Workspace
 
@@ -41,6 +42,28 @@ def managed(ws: Workspace) -> list[str]:
         except ZoppError:
             continue  # `verify` names it
     return sorted(found)
+
+
+def asked(ws: Workspace, paths: Iterable[str], names: Iterable[str]) -> bytes:
+    """`git check-attr -z` of `paths`: (path, name, value) thrice a NUL. Of a work tree that git's own folder protects
+    both answers, with that protection and without, since what the tree does to other clones counts, too."""
+    ask = ("check-attr", "-z", "--stdin")
+    data = "\0".join(paths).encode("utf-8", "surrogateescape") + b"\0"
+    if ws.at is None:
+        found = git.run(ws.root, *ask, *names, data=data).stdout
+        if not is_protected(ws.checkout):
+            return found
+        with tempfile.TemporaryDirectory(prefix="zopp-") as bare:
+            git.run(ws.root, "init", "-q", "--bare", "--template=", bare)
+            return found + git.run(ws.root, "--git-dir", bare, "--work-tree", ws.root, *ask, *names, data=data).stdout
+    kind = git.run(ws.root, "rev-parse", "--show-object-format").stdout.decode().strip()
+    objects = git.run(ws.root, "rev-parse", "--path-format=absolute", "--git-path", "objects").stdout
+    with tempfile.TemporaryDirectory(prefix="zopp-") as bare:
+        git.run(ws.root, "init", "-q", "--bare", "--template=", f"--object-format={kind}", bare)
+        with open(os.path.join(bare, "objects", "info", "alternates"), "wb") as file:
+            file.write(objects)
+        git.run(bare, "--git-dir", bare, "read-tree", ws.at.revision)
+        return git.run(bare, "--git-dir", bare, *ask, "--cached", *names, data=data).stdout
 
 
 def is_protected(checkout: Checkout) -> bool:

@@ -123,6 +123,11 @@ def has_block(text: str) -> bool:
     return _BLOCK.search(text) is not None
 
 
+def without_block(text: str) -> str:
+    """`text` without zopp's block: the user's own lines."""
+    return _BLOCK.sub("", text)
+
+
 def _pattern(path: str) -> str:
     escaped = re.sub(r"([*?\[\\])", r"\\\1", "/" + path)
     return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in path else escaped

@@ -28,7 +28,8 @@ class CatFile:
         ]
         # A hook's GIT_DIR or GIT_INDEX_FILE would point git at another repository.
         env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
-        argv = ["git", "-C", root, "cat-file", "--batch"]
+        # Without replacements, which show other bytes than those that were committed and signed.
+        argv = ["git", "--no-replace-objects", "-C", root, "cat-file", "--batch"]
         try:
             self._child = os.posix_spawnp("git", argv, env, file_actions=actions)
         except BaseException:

@@ -4,7 +4,6 @@
 come only from `repo.unlock`, which checks the key commitment.
 """
 
-import os
 from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
@@ -14,7 +13,7 @@ from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
 from zopp.policy.findings import Finding
 from zopp.policy.manifest import Manifest
-from zopp.repo import files, git, layout
+from zopp.repo import git, layout
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile
 
@@ -220,14 +219,16 @@ def _promised(ws: Workspace, env: Environment) -> bool:
     """Whether zopp.toml's files of this environment exist."""
     if env.project != ws.project:
         return False
-    return any(os.path.lexists(os.path.join(ws.root, path)) for path in ws.settings.files.get(env.name, ()))
+    return any(ws.tree.exists(path) for path in ws.settings.files.get(env.name, ()))
 
 
 def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> SecretsFile:
     assert env.manifest is not None
     found = SecretsFile(path, None, None, False)
     try:
-        found.data = files.read(ws.root, path)
+        found.data = ws.read(path)
+        if found.data is None:
+            raise NotFound("no such file", code="file.missing", place=path)
     except ZoppError as exc:
         env.findings.append(finding(exc.code, "error", exc.message, path))
         return found
@@ -250,12 +251,13 @@ def _read_listed(ws: Workspace, env: Environment, path: str, wanted: str) -> Sec
 
 def _parents(ws: Workspace, scope: str, here: bytes | None) -> list[Manifest]:
     """The accepted manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work
-    tree equal to HEAD is judged against HEAD's own parents."""
-    head = git.show(ws.root, "HEAD", layout.manifest_path(scope))
-    if head is None and (here is not None or git.resolve(ws.root, "HEAD") is None):
+    tree equal to HEAD, and a commit, are judged against their own parents."""
+    at = ws.tree.revision
+    head = git.show(ws.root, at, layout.manifest_path(scope))
+    if head is None and (here is not None or git.resolve(ws.root, at) is None):
         return []
-    merging = git.merge_heads(ws.checkout.git_dir)
-    revisions = git.parents(ws.root, "HEAD") if head == here and not merging else ["HEAD", *merging]
+    merging = [] if ws.at else git.merge_heads(ws.checkout.git_dir)
+    revisions = git.parents(ws.root, at) if head == here and not merging else [at, *merging]
     return [made for revision in revisions if (made := accepted(ws, scope, revision)) is not None]
 
 

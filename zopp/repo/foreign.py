@@ -55,13 +55,15 @@ class Difference:
 
 
 def listed_version(ws: Workspace, path: str, wanted: str) -> bytes | None:
-    """The bytes with SHA-512 `wanted` (hex) that `path` had in HEAD or any earlier commit of HEAD, None if none."""
-    head = git.show(ws.root, "HEAD", path)
+    """The bytes with SHA-512 `wanted` (hex) that `path` had in HEAD (the commit that is looked at) or before, None if
+    none."""
+    at = ws.tree.revision
+    head = git.show(ws.root, at, path)
     if head is not None and sha512(head).hex() == wanted:
         return head
-    if git.resolve(ws.root, "HEAD") is None:
+    if git.resolve(ws.root, at) is None:
         return None
-    for _, data in git.blobs(ws.root, [blob for _, blob in git.versions(ws.root, path, ["HEAD"])]):
+    for _, data in git.blobs(ws.root, [blob for _, blob in git.versions(ws.root, path, [at])]):
         if sha512(data).hex() == wanted:
             return data
     return None
@@ -69,9 +71,10 @@ def listed_version(ws: Workspace, path: str, wanted: str) -> bytes | None:
 
 def earlier_commit(ws: Workspace, path: str, data: bytes) -> str | None:
     """The newest commit of HEAD's history in which `path` had exactly these bytes, HEAD's own version left out."""
-    if git.resolve(ws.root, "HEAD") is None or git.show(ws.root, "HEAD", path) == data:
+    at = ws.tree.revision
+    if git.resolve(ws.root, at) is None or git.show(ws.root, at, path) == data:
         return None
-    history = git.versions(ws.root, path, ["HEAD"])
+    history = git.versions(ws.root, path, [at])
     bodies = dict(git.blobs(ws.root, [blob for _, blob in history]))
     return next((commit for commit, blob in history if bodies.get(blob) == data), None)
 

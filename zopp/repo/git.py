@@ -19,6 +19,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS"):
         env.pop(name, None)
     env.update(GIT_OPTIONAL_LOCKS="0", GIT_TERMINAL_PROMPT="0", LC_ALL="C")
+    env["GIT_NO_REPLACE_OBJECTS"] = "1"  # a replacement shows other bytes than those that were committed and signed
     return env
 
 

@@ -4,18 +4,17 @@ Nothing here uses the policy cache: the log is folded and every signature checke
 its own code only.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
 from zopp._fast import sha512
-from zopp.errors import FormatError, ZoppError
+from zopp.errors import FormatError, NotFound, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
-from zopp.repo import attributes, blocks, brokered, files, foreign, git, layout, memory, settings as settings_module
+from zopp.repo import attributes, blocks, brokered, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
+from zopp.repo.trees import Tree, WorkTree
 from zopp.repo.workspace import Workspace, find_anchor, in_ci, require_receipt
 
 _SECRETS_SUFFIXES = (".yaml", ".yml", ".json", ".env", ".ini")
@@ -62,25 +61,31 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     if anchor.recovered:
         done = ", ".join(anchor.recovered)
         report.add("journal.finished", "note", "finished what an interrupted command had begun: " + done)
-    projects = _other_anchors(report, anchor.checkout.root, anchor.settings, anchor.place)
+    projects = other_anchors(report, WorkTree(anchor.checkout.root), anchor.settings, anchor.place)
     try:
         ws = anchor.opened(env, lambda data, genesis: log.fold(data, genesis=genesis))
     except ZoppError as exc:
         report.add_error(exc)
         return report
     ws.folders = {project: place.rpartition("/")[0] for project, place in projects.items()}
+    trust(report, ws, require_latest=require_latest)
+    environments = judge(report, ws, require_latest=require_latest)
+    if not any(f.severity == "error" for f in report.findings):
+        memory.learn(ws, environments)
+    return report
+
+
+def judge(report: Report, ws: Workspace, *, require_latest: bool = False) -> list[Environment]:
+    """Everything that is said of an opened workspace, a work tree's or a commit's, but what a pin has to say of it."""
     report.statements = ws.state.seq + 1
     ws.receipt = ws.read(layout.RECEIPT)
     try:
         require_receipt(ws)
     except ZoppError as exc:
         report.add_error(exc)
-    _trust(report, ws, require_latest=require_latest)
     environments = _environments(report, ws, require_latest=require_latest)
     _blocks(report, ws)
-    if not any(f.severity == "error" for f in report.findings):
-        memory.learn(ws, environments)
-    return report
+    return environments
 
 
 def _must_be_latest(ws: Workspace, asked: bool) -> bool:
@@ -89,7 +94,8 @@ def _must_be_latest(ws: Workspace, asked: bool) -> bool:
     return asked or ws.on_default_branch() or (ws.pin is not None and ws.pin.origin == "environment")
 
 
-def _trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
+def trust(report: Report, ws: Workspace, *, require_latest: bool) -> None:
+    """What the pin has to say: none, or a newer or another log."""
     if ws.place == "unpinned":
         report.unknown = True
         why = "a CI job needs ZOPP_TRUST" if in_ci(ws.env) else "compare it with a colleague, then: zopp trust"
@@ -149,9 +155,11 @@ def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
     """Rule 10, last half, against HEAD or, for what is committed, its first parent: one ENC text in common with that
     version proves the same data key, so a changed commitment is a lie; and an unchanged one with another origin is."""
     assert env.manifest is not None
-    at, previous = "HEAD", git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
+    at = ws.tree.revision
+    previous = git.show(ws.root, at, layout.manifest_path(env.scope))
     if previous == env.manifest_bytes:
-        at, previous = "HEAD^", git.show(ws.root, "HEAD^", layout.manifest_path(env.scope))
+        at += "^"
+        previous = git.show(ws.root, at, layout.manifest_path(env.scope))
     if previous is None or previous == env.manifest_bytes:
         return
     try:
@@ -185,7 +193,7 @@ def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
 
 def _beside(report: Report, ws: Workspace, env: Environment, hard: bool) -> None:
     """A newer generation that does not descend from the remembered manifest (D7)."""
-    if ws.pin is None or env.manifest is None or not ws.on_default_branch():
+    if ws.pin is None or ws.at or env.manifest is None or not ws.on_default_branch():
         return
     seen = ws.pin.manifests.get(env.scope)
     if seen is None or env.manifest.generation <= seen[0] or memory.descends(ws, env, seen[1]):
@@ -201,25 +209,21 @@ def _beside(report: Report, ws: Workspace, env: Environment, hard: bool) -> None
 
 
 def _orphans(report: Report, ws: Workspace) -> None:
-    top = os.path.join(ws.root, ".zopp/manifest")
     known = {layout.manifest_path(scope) for scope in ws.state.all_envs}
-    for folder, _, found in sorted(os.walk(top)):
-        for name in sorted(found):
-            path = os.path.relpath(os.path.join(folder, name), ws.root)
-            if name.endswith(".json") and path not in known:
-                report.add("manifest.orphan", "error", "belongs to no environment of the policy", path)
+    for path in ws.tree.below(layout.MANIFESTS):
+        if path.endswith(".json") and path not in known:
+            report.add("manifest.orphan", "error", "belongs to no environment of the policy", path)
 
 
 def _unlisted(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
     """Rule 6: a sops file that no manifest lists; an error under the folders of zopp.toml, else a warning."""
     configured = {path for paths in ws.settings.files.values() for path in paths}
     folders = {path.rpartition("/")[0] for path in (*configured, *owners) if "/" in path}
-    listing = git.run(ws.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
+    for path in ws.tree.paths():
         if not path.endswith(_SECRETS_SUFFIXES) or path in owners or path.startswith(".zopp/"):
             continue
         try:
-            data = files.read(ws.root, path)
+            data = ws.read(path) or b""
         except ZoppError:
             continue
         if b"ENC[AES256_GCM" not in data or b"lastmodified" not in data:
@@ -239,25 +243,14 @@ def _unlisted(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
 
 def _committed(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
     """What git stored must be what was signed: attributes or autocrlf can make the blob differ from the file (A15)."""
-    specs = {f"HEAD:{path}": path for path in owners}
+    specs = {} if ws.at else {f"HEAD:{path}": path for path in owners}
     for spec, blob in git.blobs(ws.root, specs):
         path = specs[spec]
         here = ws.read(path)
         if here is not None and here != blob and here.replace(b"\r\n", b"\n") == blob.replace(b"\r\n", b"\n"):
             report.add("git.converted", "error", "git stores it with other line ends than those signed", path)
     managed = [*owners, *(layout.manifest_path(scope) for scope in ws.state.envs), layout.POLICY, layout.RECEIPT]
-    names = ("text", "eol", "ident", "filter", "working-tree-encoding")
-    ask = ("check-attr", "-z", "--stdin", *names)
-    data = "\0".join(managed).encode() + b"\0"
-    found = git.run(ws.root, *ask, data=data).stdout
-    if attributes.is_protected(ws.checkout):
-        # This clone is safe by its own info/attributes; what the tree does to others is asked of an empty git folder.
-        with tempfile.TemporaryDirectory(prefix="zopp-") as bare:
-            os.mkdir(os.path.join(bare, "objects"))
-            os.mkdir(os.path.join(bare, "refs"))
-            with open(os.path.join(bare, "HEAD"), "w", encoding="ascii") as file:
-                file.write("ref: refs/heads/none\n")
-            found += git.run(ws.root, "--git-dir", bare, "--work-tree", ws.root, *ask, data=data).stdout
+    found = attributes.asked(ws, managed, ("text", "eol", "ident", "filter", "working-tree-encoding"))
     fields = found.decode("utf-8", "surrogateescape").split("\0")
     plain: set[str] = set()
     for path, name, value in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
@@ -292,7 +285,7 @@ def _blocks(report: Report, ws: Workspace) -> None:
             nested.add(f"{folder}/{blocks.SOPS_CONFIG}")
             folder = folder.rpartition("/")[0]
     for path in sorted(nested):
-        if os.path.lexists(os.path.join(ws.root, path)):
+        if ws.tree.exists(path):
             report.add(
                 "sops_config",
                 "error",
@@ -301,18 +294,20 @@ def _blocks(report: Report, ws: Workspace) -> None:
             )
 
 
-def _other_anchors(report: Report, root: str, settings: settings_module.Settings, place: str) -> dict[str, str]:
+def other_anchors(report: Report, tree: Tree, settings: settings_module.Settings, place: str) -> dict[str, str]:
     """Every zopp.toml of the tree must name this workspace, and a project of its own; a `.zopp` folder below the root
     is not read by anyone. The projects with their zopp.toml."""
-    listing = git.run(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     projects = {settings.project: place}
-    for path in sorted(set(listing.decode("utf-8", "surrogateescape").split("\0"))):
+    for path in tree.paths():
         if "/.zopp/" in "/" + path and not path.startswith(".zopp/"):
             report.add("anchor.nested", "error", "a .zopp folder counts at the git root only", path)
         if path == place or path.rpartition("/")[2] != layout.SETTINGS:
             continue
         try:
-            other = settings_module.parse(files.read(root, path), place=path)
+            data = tree.read(path)
+            if data is None:
+                raise NotFound("no such file", code="file.missing", place=path)
+            other = settings_module.parse(data, place=path)
         except ZoppError as exc:
             report.add_error(exc)
             continue

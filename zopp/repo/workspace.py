@@ -14,6 +14,7 @@ from zopp.policy.state import State
 from zopp.repo import files, journal, layout, pins, policycache, settings as settings_module, userdirs
 from zopp.repo.layout import Checkout
 from zopp.repo.settings import Settings
+from zopp.repo.trees import CommitTree, Tree, WorkTree
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class Workspace:
     `unpinned`. `recovered` names paths that an interrupted command had left to be finished. `folders`: where other
     projects lie, for those who looked (project -> folder below the root). `listed`: the environments whose manifests
     here name a path, once somebody asked. `receipt`: the file that goes with `log`, which with a
-    server proves it."""
+    server proves it. `at`: the commit whose files these are, None for the work tree."""
 
     checkout: Checkout
     env: Mapping[str, str]
@@ -36,11 +37,17 @@ class Workspace:
     receipt: bytes | None = None
     folders: dict[str, str] = field(default_factory=dict)
     listed: dict[str, list[str]] | None = None
+    at: CommitTree | None = None
 
     @property
     def root(self) -> str:
         """The git root, absolute."""
         return self.checkout.root
+
+    @property
+    def tree(self) -> Tree:
+        """Where its files are read from."""
+        return self.at or WorkTree(self.checkout.root)
 
     @property
     def project(self) -> str:
@@ -63,8 +70,8 @@ class Workspace:
         return branch == known if known else branch in ("main", "master")
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a file of the work tree, None if absent, never through a link."""
-        return files.read_if_there(self.root, path)
+        """The bytes of a file, None if absent, never through a link."""
+        return self.tree.read(path)
 
 
 def in_ci(env: Mapping[str, str]) -> bool:
