@@ -7,6 +7,8 @@ process per object costs 3 ms each.
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import IO
 
 from zopp.errors import Unknown
 
@@ -112,6 +114,130 @@ def blobs(root: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         size = int(header[2])
         yield object_id, data[at : at + size]
         at += size + 1
+
+
+class Log:
+    """`git log --raw` of `paths`, running: started before it is needed, read once. `parents` as git simplifies them:
+    the nearest ancestors at which one of the paths is another."""
+
+    def __init__(self, root: str, revision: str, paths: Sequence[str], environ: Mapping[str, str] = os.environ) -> None:
+        self._revision = revision
+        # `tformat` under -z ends each commit with NUL; what a name may hold (no NUL, no newline) stands behind.
+        self._child = _start(
+            root, environ, "-c", "log.showRoot=true", "log", "--topo-order", "--parents", "--raw", "-z", "--no-abbrev",
+            "--no-renames", "--no-color", "--no-show-signature", "--no-notes", "--no-follow", "--no-ext-diff",
+            "--ignore-submodules=none", "--format=%H %at %P%n%an%n%ae%n%s", revision, "--", *paths,
+        )  # fmt: skip
+
+    def read(self) -> list["Commit"]:
+        """Every commit, children before their parents. Unknown `git.failed`."""
+        out, err = self._child.communicate()
+        if self._child.returncode:
+            said = err.decode("utf-8", "replace").strip().split("\n")[0]
+            raise Unknown(f"git log {self._revision}: {said}", code="git.failed")
+        return _commits(out)
+
+    def stop(self) -> None:
+        """End it unread."""
+        self._child.kill()
+        self._child.communicate()
+
+
+class Commit:
+    """A commit that changed one of the paths that were asked for. `at` is the author's time in Unix seconds. `changed`
+    maps a path to its new blob, None where it is no regular file any more; of a merge it is empty, as git says nothing.
+    """
+
+    __slots__ = ("at", "author", "changed", "email", "id", "parents", "subject")
+
+    def __init__(self, id: str, parents: tuple[str, ...], at: int, author: str, email: str, subject: str) -> None:
+        self.id = id
+        self.parents = parents
+        self.at = at
+        self.author = author
+        self.email = email
+        self.subject = subject
+        self.changed: dict[str, str | None] = {}
+
+    def __repr__(self) -> str:
+        return f"Commit({self.id[:12]}, {len(self.changed)} paths)"
+
+
+def _commits(data: bytes) -> list[Commit]:
+    found: list[Commit] = []
+    tokens = iter(data.split(b"\0"))
+    for token in tokens:
+        raw = token.lstrip(b"\n")
+        if raw[:1] == b":":
+            path = os.fsdecode(next(tokens))
+            _, mode, _, blob, _ = raw.split(b" ")
+            found[-1].changed[path] = blob.decode() if mode[:3] == b"100" else None
+        elif raw:
+            head, author, email, subject = raw.decode("utf-8", "replace").split("\n", 3)
+            id_, at, *parents = head.split(" ")
+            found.append(Commit(id_, tuple(p for p in parents if p), int(at or 0), author, email, subject))
+    return found
+
+
+def _start(root: str, environ: Mapping[str, str], *args: str) -> "subprocess.Popen[bytes]":
+    # Replaced objects are this clone's own idea of history, which no signature covers; and a path is a path, however
+    # it begins.
+    options = ("--no-replace-objects", "--literal-pathspecs", "-c", "core.quotepath=off")
+    try:
+        return subprocess.Popen(
+            ["git", *options, *args], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env=_environment(environ),
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise Unknown("git is not installed", code="git.missing") from None
+
+
+class Batch:
+    """A running `git cat-file --batch`: objects one by one, by id or as `REV:PATH`. A context manager."""
+
+    def __init__(self, root: str, environ: Mapping[str, str] = os.environ) -> None:
+        self._child = _start(root, environ, "cat-file", "--batch")
+
+    def ask(self, names: Iterable[str]) -> None:
+        """Ask for objects; each is to be answered by one `answer`, in this order. At most a few hundred at a time, so
+        that neither side waits for the other."""
+        self._in.write("".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape"))
+        self._in.flush()
+
+    def answer(self) -> tuple[str, bytes] | None:
+        """(id, bytes) of the next object asked for, if it is a blob; else None. Unknown where git breaks off."""
+        header = self._out.readline()
+        if header[-1:] != b"\n":
+            raise Unknown("git cat-file broke off", code="git.failed")
+        # What is missing is repeated as it was asked for, and may hold spaces.
+        if header.endswith((b" missing\n", b" ambiguous\n")):
+            return None
+        id_, kind, size = header.split()
+        data = self._out.read(int(size))
+        self._out.read(1)
+        return (id_.decode(), data) if kind == b"blob" else None
+
+    def get(self, name: str) -> tuple[str, bytes] | None:
+        """Ask for one object and wait for it."""
+        self.ask([name])
+        return self.answer()
+
+    @property
+    def _in(self) -> IO[bytes]:
+        assert self._child.stdin is not None
+        return self._child.stdin
+
+    @property
+    def _out(self) -> IO[bytes]:
+        assert self._child.stdout is not None
+        return self._child.stdout
+
+    def __enter__(self) -> "Batch":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self._child.kill()
+        self._child.communicate()
 
 
 def commit(root: str, paths: Sequence[str], message: str, environ: Mapping[str, str]) -> str:

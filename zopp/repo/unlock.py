@@ -156,8 +156,12 @@ def _own_entry(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring
 def check_commitment(ws: Workspace, env: Environment, path: str, data_key: bytes) -> None:
     """IntegrityError `commitment` if this data key is not the one a writer signed for this path and environment."""
     assert env.manifest is not None
+    _check_key(ws, env, path, data_key, env.manifest.files[path])
+
+
+def _check_key(ws: Workspace, env: Environment, path: str, data_key: bytes, entry: FileEntry) -> None:
     expected = manifests.commitment(data_key, ws.state.ws, env.scope, path)
-    if not constant_time_equal(expected.encode(), env.manifest.files[path].kc.encode()):
+    if not constant_time_equal(expected.encode(), entry.kc.encode()):
         raise _transplanted(path, "data key")
 
 
@@ -199,10 +203,23 @@ def open_keys(
     asked; one request carries all files, up to MAX_BATCH.
 
     IntegrityError, Denied and Unknown as they come, placed at the file: nothing is answered unless all is open."""
+    entries = env.manifest.files if env.manifest is not None else {}
+    wanted = [(path, sops, entries[path] if listed else None) for path, sops, listed in files]
+    return open_versions(ws, env, wanted, keyring, purpose)
+
+
+def open_versions(
+    ws: Workspace,
+    env: Environment,
+    files: Sequence[tuple[str, SopsFile, FileEntry | None]],
+    keyring: Keyring,
+    purpose: str,
+) -> list[Key]:
+    """`open_keys` of any versions of the environment's files, each with what the manifest of its own time says of it,
+    None where none does. One file may be among them many times."""
     keys: list[Key | None] = []
     halves: list[_Half] = []
-    for path, sops, listed in files:
-        entry = env.manifest.files[path] if listed and env.manifest is not None else None
+    for path, sops, entry in files:
         meta = sops.metadata
         # sops splits nothing for one group, and leaves a threshold of 1 where `updatekeys` has joined two (A30).
         flat = len(meta.groups) == 1
@@ -228,10 +245,10 @@ def open_keys(
     for half, second in zip(halves, _second_shares(ws, env, halves, keyring, purpose), strict=True):
         keys[half.number] = brokered.join(half.first, second)
     opened = []
-    for (path, _, listed), key in zip(files, keys, strict=True):
+    for (path, _, entry), key in zip(files, keys, strict=True):
         assert key is not None
-        if listed:
-            check_commitment(ws, env, path, key.data)
+        if entry is not None:
+            _check_key(ws, env, path, key.data, entry)
         opened.append(key)
     return opened
 
