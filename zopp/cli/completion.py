@@ -20,7 +20,7 @@ _BASH = """_zopp() {{
     if [ "$COMP_CWORD" -eq 1 ]; then words="{verbs}"
     elif [ "$prev" = -e ] || [ "$prev" = --env ]; then words=$(zopp completion --words envs 2>/dev/null)
     else case $verb in
-        get|set|unset|whoknows|history|blame) words=$(zopp completion --words keys 2>/dev/null);;
+        get|set|unset|whoknows|history|blame|rollback) words=$(zopp completion --words keys 2>/dev/null);;
         grant|revoke|access|offboard) words=$(zopp completion --words subjects 2>/dev/null);;
         *) COMPREPLY=(); return;;
     esac; fi
@@ -31,7 +31,7 @@ complete -o default -F _zopp zopp
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + _BASH
 _FISH = """complete -c zopp -f -n __fish_use_subcommand -a "{verbs}"
 complete -c zopp -f -s e -l env -x -a "(zopp completion --words envs 2>/dev/null)"
-complete -c zopp -f -n "__fish_seen_subcommand_from get set unset whoknows history blame" \\
+complete -c zopp -f -n "__fish_seen_subcommand_from get set unset whoknows history blame rollback" \\
     -a "(zopp completion --words keys 2>/dev/null)"
 complete -c zopp -f -n "__fish_seen_subcommand_from grant revoke access offboard" \\
     -a "(zopp completion --words subjects 2>/dev/null)"

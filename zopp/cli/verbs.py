@@ -17,6 +17,7 @@ VERBS = (
     ("blame", "blame", "show the last change of each key"),
     ("show", "show", "show the keys of an older version"),
     ("diff", "diff", "compare two versions, or two environments, by key"),
+    ("rollback", "rollback", "set keys to what they were, as a new change"),
     ("sign", "sign", "look at changes made outside zopp and sign them"),
     ("verify", "verify", "check everything that needs no key"),
     ("grant", "grant", "give a role"),
