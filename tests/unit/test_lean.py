@@ -55,6 +55,13 @@ HEAVY = {
     "argparse", "base64", "contextlib", "dataclasses", "datetime", "enum", "hashlib", "json", "logging", "pathlib",
     "re", "subprocess", "tempfile", "tomllib", "typing", "yaml",
 }  # fmt: skip
+# No policy, no keys, no settings: a converter runs once for each side of each file of each commit.
+TEXTCONV = {
+    "zopp", "zopp._fast", "zopp.cli", "zopp.cli.fast", "zopp.cli.main", "zopp.cli.textconv", "zopp.errors",
+    "zopp.sopsfile", "zopp.sopsfile.cipher", "zopp.sopsfile.lines", "zopp.sopsfile.mac", "zopp.sopsfile.metadata",
+    "zopp.sopsfile.plainscalar", "zopp.sopsfile.redacting", "zopp.sopsfile.scan", "zopp.sopsfile.selectors",
+    "zopp.sopsfile.tree", "zopp.sopsfile.yaml_lines",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +122,12 @@ def test_set(shop: Workshop) -> None:
     assert out == b""
     allowed(found, SET, FOREIGN)
     assert loaded(shop, "get", "BETA")[1] == b"drei"
+
+
+def test_textconv(shop: Workshop) -> None:
+    found, out = loaded(shop, "textconv", "secrets/development.yaml")
+    assert [line.partition(b":")[0] for line in out.split(b"\n")[:3]] == [b"ALPHA", b"BETA", b"GAMMA"]
+    assert not found & HEAVY
+    assert not found & (FOREIGN - {"binascii", "gc", "types", "_json", "_operator"})
+    rest = {name for name in found if name.partition(".")[0] == "zopp"}
+    assert rest == TEXTCONV

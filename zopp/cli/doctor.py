@@ -17,7 +17,7 @@ from zopp.errors import Denied, ZoppError
 from zopp.keys import find
 from zopp.policy.names import Scope
 from zopp.policy.roles import Role
-from zopp.repo import attributes, exposure, git, journal, pins, userdirs
+from zopp.repo import attributes, drivers, exposure, git, journal, pins, userdirs
 from zopp.repo.environment import people_name
 from zopp.repo.signer import CI_NEEDS
 from zopp.repo.workspace import Workspace, in_ci, open_workspace, require_receipt
@@ -130,6 +130,11 @@ def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
             "warn" if fault else "ok",
             f"{fault}: zopp trust" if fault else "git's info/attributes protects signed files",
         )
+    faults = drivers.faults(ws.checkout, attributes.managed(ws)) if not in_ci(ctx.env) else []
+    for each in faults:
+        say(each.level, f"{each.text}: {each.fix}")
+    if not faults and not in_ci(ctx.env):
+        say("ok", "git's drivers for secrets files are set up")
     if pins.TRUST_VARIABLE in ctx.env:
         say("info", f"{pins.TRUST_VARIABLE} is set and wins over this clone's own pin")
     _ci(ctx, ws, me, say)

@@ -1,4 +1,4 @@
-"""The plain forms of get, list, run and set, parsed by hand and answered on the short way. Lean.
+"""The plain forms of get, list, run, set and textconv, parsed by hand and answered on the short way. Lean.
 
 `get KEY`, `list`, `run -- CMD…` and `set KEY` from a pipe, with nothing but -e and -p. Anything else, anything unusual
 and everything that would have to be said in words is None: the full path runs.
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 def try_fast(argv: "list[str]", env: "Mapping[str, str]") -> "int | None":
     """The exit code if this was a plain form and nothing was unusual, else None: the full path decides and words it."""
+    if argv and argv[0] == "textconv":
+        from zopp.cli import textconv
+
+        return textconv.lean(argv[1:])
     if not argv or argv[0] not in ("get", "list", "run", "set"):
         return None
     words: list[str] = []

@@ -11,7 +11,7 @@ import os
 from zopp.cli.context import Context
 from zopp.cli.parser import add_yes, epilog
 from zopp.errors import UsageError
-from zopp.repo import attributes, layout, pins, userdirs
+from zopp.repo import attributes, drivers, layout, pins, userdirs
 from zopp.repo.workspace import open_workspace
 
 EXAMPLES = epilog(
@@ -77,7 +77,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ws.pin, ws.place = pin, "current"
     assert ws.pin is not None
     if ws.pin.origin == "clone":
-        attributes.protect(checkout, attributes.managed(ws))
+        drivers.set_up(checkout, attributes.managed(ws))
     if ctx.as_json:
         ctx.data(
             {"workspace": state.name, "genesis": state.ws, "seq": ws.pin.seq, "head": ws.pin.head, "place": ws.place,

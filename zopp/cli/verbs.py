@@ -18,6 +18,8 @@ VERBS = (
     ("show", "show", "show the keys of an older version"),
     ("diff", "diff", "compare two versions, or two environments, by key"),
     ("rollback", "rollback", "set keys to what they were, as a new change"),
+    ("textconv", "textconv", "print a sops file without its values, for git diff"),
+    ("git", "git_", "git's drivers in this clone: enroll, status, leave"),
     ("sign", "sign", "look at changes made outside zopp and sign them"),
     ("verify", "verify", "check everything that needs no key"),
     ("grant", "grant", "give a role"),

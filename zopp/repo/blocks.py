@@ -1,7 +1,8 @@
 """The parts of `.sops.yaml` and `.gitattributes` that zopp owns: one marked block each, the rest is the user's.
 
 The block in `.sops.yaml` stands first, because the first matching rule wins, and makes stock sops encrypt to the right
-recipients. The one in `.gitattributes` keeps git from changing signed bytes (A14, A15).
+recipients. The one in `.gitattributes` keeps git from changing signed bytes (A14, A15), and names the drivers by which
+git shows and merges them; what those run, each clone says itself (`repo.drivers`).
 """
 
 import re
@@ -108,7 +109,8 @@ def sops_config_fault(text: str | None, files: Files) -> str | None:
 def update_attributes(text: str | None, paths: Iterable[str]) -> str:
     """`text` of a `.gitattributes` with zopp's block last (the last match wins) and current."""
     lines = [_BEGIN, f"/.zopp/** {_PLAIN}", f"zopp.toml {_PLAIN}", f"/{SOPS_CONFIG} {_PLAIN}"]
-    lines += [f"{_pattern(path)} {_PLAIN}" for path in sorted(paths)]
+    lines += ["/.zopp/manifest/** merge=zopp-manifest", "/.zopp/policy.jsonl merge=zopp-policy"]
+    lines += [f"{_pattern(path)} {_PLAIN} diff=zopp merge=zopp" for path in sorted(paths)]
     lines.append(_END)
     without = _BLOCK.sub("", text or "")
     if without and not without.endswith("\n"):

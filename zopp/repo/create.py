@@ -8,7 +8,7 @@ from typing import Any
 from zopp.keys import agefile
 from zopp.keys.signing import SigningKey
 from zopp.policy import canonical, log, requests, statement
-from zopp.repo import attributes, layout, pins, settings as settings_module, userdirs
+from zopp.repo import attributes, drivers, layout, pins, settings as settings_module, userdirs
 from zopp.repo.draft import Draft
 from zopp.repo.layout import Checkout
 from zopp.repo.settings import Settings
@@ -102,4 +102,4 @@ def remember(draft: Draft, pin: pins.Pin) -> None:
     """Pin the clone to what was just made here, and keep git off what will be signed in it."""
     pin.seq, pin.head = draft.state.seq, draft.state.head
     pins.save(userdirs.state(draft.ws.env), draft.ws.checkout, pin)
-    attributes.protect(draft.ws.checkout, attributes.managed(draft.ws))
+    drivers.set_up(draft.ws.checkout, attributes.managed(draft.ws))

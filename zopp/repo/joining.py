@@ -13,7 +13,7 @@ from zopp.policy import canonical, fields as f, names, requests
 from zopp.policy.roles import Invite, Role
 from zopp.policy.state import State
 from zopp.protocol.invite import Invite as Code
-from zopp.repo import attributes, layout, pins, userdirs
+from zopp.repo import attributes, drivers, layout, pins, userdirs
 from zopp.repo.workspace import Workspace, standing
 
 _FILE = f.record(
@@ -68,7 +68,7 @@ def pin(ws: Workspace, code: Code) -> None:
     made.default_envs.setdefault(ws.folder, ws.settings.default_env or "")
     made.default_branch = made.default_branch or ws.checkout.default_branch() or ws.checkout.head_branch()
     pins.save(userdirs.state(ws.env), ws.checkout, made)
-    attributes.protect(ws.checkout, attributes.managed(ws))
+    drivers.set_up(ws.checkout, attributes.managed(ws))
     ws.place = standing(ws.state, made)
 
 

@@ -66,7 +66,7 @@ def test_a_pattern_matches_its_path_only(files: dict[str, list[list[str]]]) -> N
 def test_attributes_stand_last_and_keep_the_users_lines() -> None:
     text = blocks.update_attributes("*.png binary\n", FILES)
     assert text.startswith("*.png binary\n# zopp:begin")
-    assert "/secrets/dev.yaml -text -ident -filter -working-tree-encoding\n" in text
+    assert "/secrets/dev.yaml -text -ident -filter -working-tree-encoding diff=zopp merge=zopp\n" in text
     assert blocks.update_attributes(text, FILES) == text
     assert (
         blocks.update_attributes(text + "late line\n", FILES)
