@@ -33,7 +33,10 @@ class Place:
 
     def run(self, *argv: str, data: bytes = b"") -> bytes:
         """Run it in the repository; its output."""
-        return subprocess.run(argv, cwd=self.repo, env=self.env, input=data, check=True, capture_output=True).stdout
+        done = subprocess.run(argv, cwd=self.repo, env=self.env, input=data, check=False, capture_output=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(argv)}: {done.stderr.decode()}")
+        return done.stdout
 
     def build(self, commits: int, touching: int, keys: int) -> None:
         """The workspace, and its history on top."""
@@ -42,7 +45,7 @@ class Place:
             self.run("git", "config", name, value)
         names = ("--workspace", "acme", "--project", "api", "--user", "ann", "--device", "ann-laptop")
         self.run(*self.zopp, "init", *names, "--template", "team", "--no-recovery", "-m", "start")
-        plain = "".join(f"KEY{n}=value number {n}\n" for n in range(keys)).encode()
+        plain = "".join(f"KEY{n}=value-number-{n:06}\n" for n in range(keys)).encode()
         self.run(*self.zopp, "import", "-", "-m", "values", data=plain)
         body = self.repo.joinpath(FILE).read_text()
         manifest = self.repo.joinpath(MANIFEST).read_text()
