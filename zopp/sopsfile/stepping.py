@@ -77,7 +77,7 @@ def step(before: Sheet, data: bytes) -> tuple[Sheet, Comparison] | None:
             return None
         made = (*leaf[:3], value, *leaf[4:])
         place: Place = (leaf[7], leaf[1])
-        leaves[index] = by_place[place] = made  # type: ignore[call-overload]
+        leaves[index] = by_place[place] = made
         changes.append((place, leaf, made))
     mac = (bool(scan.metadata.mac), bool(metadata.mac))
     outline = Outline(
