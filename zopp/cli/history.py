@@ -157,7 +157,7 @@ def _all(
 def _outside(found: FileEvent, names: Mapping[str, str]) -> list[str]:
     """What a commit did to a file beside its values."""
     if found.comparison is None:
-        return ["removed" if found.gone else "is no sops file that can be read in this version"]
+        return ["is gone, or no regular file any more" if found.gone else "is no sops file that can be read here"]
     out = []
     compared = found.comparison
     if compared.shape is None or None not in compared.shape:

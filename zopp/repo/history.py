@@ -10,6 +10,7 @@ file went under a new data key (`REKEYED`) a change in the same commit hides. `r
 """
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from zopp.errors import FormatError, Unknown, ZoppError
 from zopp.repo import git, layout
 from zopp.repo.git import Commit
 from zopp.sopsfile.comparing import ADDED, CHANGED, REMOVED, Change, Comparison, Outline, Place, compare, name, renamed
+from zopp.sopsfile.stepping import Sheet, sheet, step
 
 SET, SET_ANEW, UNSET, RENAMED, RENAMED_AWAY = "set", "changed", "removed", "renamed", "renamed away"
 MOVED, REKEYED, REENCRYPTED, ROLLED_BACK = "moved", "rekeyed", "re-encrypted", "rolled back"
@@ -229,40 +231,94 @@ def _in_order(batch: git.Batch, ids: Iterable[str]) -> Iterator[bytes]:
                 yield answer[1]
 
 
+_AHEAD = 64
+"""Objects that are asked for at once: their names fit into a pipe, so that nobody waits for nobody."""
+
+
 class _Outlines:
     """Outlines by blob id, the last ones kept: a commit is compared with its parents, which came just before."""
 
-    def __init__(self, batch: git.Batch, budget: int = 64_000_000) -> None:
+    def __init__(self, batch: git.Batch, budget: int = 32_000_000) -> None:
         self._batch = batch
+        # What will be needed, in order; how many of it are asked for and not answered; what was answered early.
+        self._coming: deque[tuple[str, str]] = deque()
+        self._asked: deque[tuple[str, str]] = deque()
+        self._early: dict[str, tuple[str, bytes] | None] = {}
         self._budget = budget
         self._kept: dict[str, tuple[Outline | None, int]] = {}
+        self._sheets: dict[str, Sheet | None] = {}
+        # (before, after) → how they differ, where one was read from the other.
+        self._steps: dict[tuple[str, str], Comparison] = {}
         self._pinned: dict[str, Outline | None] = {}
         self._size = 0
+
+    def expect(self, wanted: Iterable[tuple[str, str]]) -> None:
+        """Say which versions (blob, path) will be asked for, so that git reads ahead while they are compared."""
+        self._coming.extend(wanted)
+
+    def ask(self, name: str) -> tuple[str, bytes] | None:
+        """Any object by name, past what is on its way."""
+        while self._asked:
+            self._take()
+        return self._batch.get(name)
+
+    def _take(self) -> str:
+        blob, _ = self._asked.popleft()
+        self._early[blob] = self._batch.answer()
+        return blob
+
+    def _fetch(self, blob: str) -> tuple[str, bytes] | None:
+        if blob not in self._early and not any(blob == asked for asked, _ in self._asked):
+            while self._coming and self._coming[0][0] in self._kept:
+                self._coming.popleft()
+            if not self._coming or self._coming[0][0] != blob:
+                return self.ask(blob)
+            ahead = [self._coming.popleft() for _ in range(min(_AHEAD, len(self._coming)))]
+            ahead = [each for each in dict.fromkeys(ahead) if each[0] not in self._kept and each[0] not in self._early]
+            self._batch.ask(each for each, _ in ahead)
+            self._asked.extend(ahead)
+        while blob not in self._early:
+            self._take()
+        return self._early.pop(blob)
 
     def pin(self, blob: str, path: str, data: bytes) -> Outline | None:
         """Read a version that git does not have, under a name of its own; None if it is no sops file."""
         self._pinned[blob] = _outline(path, data)
         return self._pinned[blob]
 
-    def put(self, blob: str, path: str, data: bytes) -> Outline | None:
-        """Read a version; None if it is no sops file."""
-        outline = _outline(path, data)
+    def _put(self, blob: str, path: str, data: bytes, before: str | None) -> Outline | None:
+        from_sheet = self._sheets.get(before) if before is not None else None
+        stepped = None if from_sheet is None or before is None else step(from_sheet, data)
+        if stepped is not None and before is not None:
+            self._sheets[blob], self._steps[before, blob] = stepped
+            outline: Outline | None = stepped[0].outline
+        else:
+            outline = _outline(path, data)
+            self._sheets[blob] = None if outline is None else sheet(outline)
         self._kept[blob] = (outline, len(data))
         self._size += len(data)
         while self._size > self._budget and len(self._kept) > 4:
-            _, size = self._kept.pop(next(iter(self._kept)))
-            self._size -= size
+            oldest = next(iter(self._kept))
+            self._size -= self._kept.pop(oldest)[1]
+            self._sheets.pop(oldest, None)
         return outline
 
-    def get(self, blob: str, path: str) -> Outline | None:
-        """The outline of a blob, None if it cannot be read."""
+    def compare(self, before: str | None, after: str | None, path: str) -> Comparison:
+        """How two versions differ; None: there is none."""
+        if before is not None and after is not None and (before, after) in self._steps:
+            return self._steps[before, after]
+        return compare(*(None if blob is None else self.get(blob, path) for blob in (before, after)))
+
+    def get(self, blob: str, path: str, before: str | None = None) -> Outline | None:
+        """The outline of a blob, None if it cannot be read. `before`: the version it comes from, perhaps: then it is
+        read from that one's where that is enough."""
         if blob in self._pinned:
             return self._pinned[blob]
         kept = self._kept.get(blob)
         if kept is not None:
             return kept[0]
-        answer = self._batch.get(blob)
-        return None if answer is None else self.put(blob, path, answer[1])
+        answer = self._fetch(blob)
+        return None if answer is None else self._put(blob, path, answer[1], before)
 
 
 def _outline(path: str, data: bytes) -> Outline | None:
@@ -285,7 +341,6 @@ class _Walk:
 
     def __init__(self, root: str, batch: git.Batch, place: str, paths: set[str], edge: frozenset[str]) -> None:
         self.root = root
-        self.batch = batch
         self.outlines = _Outlines(batch)
         self.place = place
         self.paths = sorted(path for path in paths if path.isprintable())
@@ -304,6 +359,13 @@ class _Walk:
                 waiting[parent] = waiting.get(parent, 0) + 1
         at: dict[str, _At] = {}
         tip = _At({}, {})
+        known = set(self.paths)
+        self.outlines.expect(
+            (blob, path)
+            for commit in reversed(commits)
+            for path, blob in commit.changed.items()
+            if blob is not None and path in known
+        )
         for commit in reversed(commits):
             before = [at[parent] for parent in commit.parents if parent in at]
             # Of a merge git tells no changes, also where simplification has left it one parent or none.
@@ -332,7 +394,7 @@ class _Walk:
         changes: dict[str, str | None] = dict(commit.changed)
         if not commit.changed:
             for path in self.signatures:
-                answer = self.batch.get(f"{commit.id}:{path}")
+                answer = self.outlines.ask(f"{commit.id}:{path}")
                 changes[path] = None if answer is None else answer[0]
         for path in self.signatures:
             if path in changes:
@@ -354,7 +416,7 @@ class _Walk:
             if blob is None:
                 files.pop(path, None)
                 self.file_events.append(FileEvent(commit, path, None, gone=True))
-            elif self.outlines.get(blob, path) is not None:
+            elif self.outlines.get(blob, path, parent.files.get(path)) is not None:
                 files[path] = blob
             else:
                 self.file_events.append(FileEvent(commit, path, None))
@@ -365,10 +427,12 @@ class _Walk:
         changes: dict[str, Comparison] = {}
         names: dict[Place, Place] = {}
         for path in differing:
-            old, new = (self._outline(side, path) for side in (parent.files, files))
-            found = changes[path] = compare(old, new)
-            self.file_events.append(FileEvent(commit, path, found, gone=new is None))
-            if old is not None and new is not None:
+            found = changes[path] = self.outlines.compare(parent.files.get(path), files.get(path), path)
+            self.file_events.append(FileEvent(commit, path, found, gone=path not in files))
+            if path in parent.files and path in files and found.of(ADDED) and found.of(REMOVED):
+                old, new = (self._outline(side, path) for side in (parent.files, files))
+                assert old is not None
+                assert new is not None
                 names |= renamed(old, new, found)
         heads = dict(parent.heads)
         added = {c.place: path for path, found in changes.items() for c in found.of(ADDED)}
@@ -453,10 +517,10 @@ class _Walk:
         """A merge: what git made of the files is asked for by name, and each key is held against all parents."""
         files: dict[str, str] = {}
         for path in self.paths:
-            answer = self.batch.get(f"{commit.id}:{path}")
+            answer = self.outlines.ask(f"{commit.id}:{path}")
             if answer is None:
                 continue
-            if self.outlines.get(answer[0], path) is not None:
+            if self.outlines.get(answer[0], path, before[0].files.get(path) if before else None) is not None:
                 files[path] = answer[0]
                 continue
             self.file_events.append(FileEvent(commit, path, None))

@@ -251,7 +251,7 @@ def compare(before: Outline | None, after: Outline | None) -> Comparison:
             changes.append(Change(place, CHANGED, kind_of(old), kind_of(leaf)))
     if before is None or after is None:
         return _one_side(before, after, tuple(changes))
-    proven = _same_data_key(before, after)
+    proven = common_enc > unequal or _same_data_key(before, after)
     kept = [place for place in then if place in now]
     old_meta, new_meta = before.scan.metadata, after.scan.metadata
     theirs, ours = dict(_foreign(before)), dict(_foreign(after))
