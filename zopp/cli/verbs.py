@@ -14,6 +14,8 @@ VERBS = (
     ("export", "export", "write the values in another format"),
     ("import", "import_", "import values from another format"),
     ("sign", "sign", "look at changes made outside zopp and sign them"),
+    ("merge", "merge", "merge a branch: secrets by key, signed"),
+    ("resolve", "resolve", "settle what both sides of a merge changed"),
     ("verify", "verify", "check everything that needs no key"),
     ("grant", "grant", "give a role"),
     ("revoke", "revoke", "take a role away"),
@@ -32,6 +34,7 @@ VERBS = (
     ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
     ("agent", "agent", "a key service of your own for stock sops and brokered files"),
     ("audit", "audit", "the audit log: list, get, count, export, witness, verify"),
+    ("hooks", "hooks", "git hooks of this clone: install, uninstall, status"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )
@@ -56,5 +59,8 @@ SECRET = {
     "export": "export",
     "import": "import",
 }
+
+# What only git calls: no help lists it.
+HIDDEN = {"merge-driver": "mergedriver"}
 
 MODULES = {verb: module for verb, module, _ in VERBS}

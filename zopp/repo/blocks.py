@@ -108,7 +108,7 @@ def sops_config_fault(text: str | None, files: Files) -> str | None:
 def update_attributes(text: str | None, paths: Iterable[str]) -> str:
     """`text` of a `.gitattributes` with zopp's block last (the last match wins) and current."""
     lines = [_BEGIN, f"/.zopp/** {_PLAIN}", f"zopp.toml {_PLAIN}", f"/{SOPS_CONFIG} {_PLAIN}"]
-    lines += [f"{_pattern(path)} {_PLAIN}" for path in sorted(paths)]
+    lines += [f"{pattern(path)} {_PLAIN}" for path in sorted(paths)]
     lines.append(_END)
     without = _BLOCK.sub("", text or "")
     if without and not without.endswith("\n"):
@@ -116,11 +116,16 @@ def update_attributes(text: str | None, paths: Iterable[str]) -> str:
     return without + "\n".join(lines) + "\n"
 
 
+def without_block(data: bytes) -> bytes:
+    """What of a file is the user's own."""
+    return _BLOCK.sub("", data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
 def has_block(text: str) -> bool:
     """Whether a block of zopp's stands in `text`."""
     return _BLOCK.search(text) is not None
 
 
-def _pattern(path: str) -> str:
+def pattern(path: str) -> str:
     escaped = re.sub(r"([*?\[\\])", r"\\\1", "/" + path)
     return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in path else escaped

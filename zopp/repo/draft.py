@@ -271,15 +271,19 @@ class Draft:
 
     def _blocks(self) -> None:
         listed = self.listed_paths()
-        config = self.ws.read(blocks.SOPS_CONFIG)
+        config = self._drafted(blocks.SOPS_CONFIG)
         self.put(
             blocks.SOPS_CONFIG, blocks.update_sops_config(_text(config), listed).encode("utf-8", "surrogateescape")
         )
         if attributes.is_protected(self.ws.checkout):
             configured = {path for paths in self.ws.settings.files.values() for path in paths}
             attributes.protect(self.ws.checkout, {*listed, *configured})
-        tracked = self.ws.read(blocks.ATTRIBUTES)
+        tracked = self._drafted(blocks.ATTRIBUTES)
         self.put(blocks.ATTRIBUTES, blocks.update_attributes(_text(tracked), listed).encode("utf-8", "surrogateescape"))
+
+    def _drafted(self, path: str) -> bytes | None:
+        """A file as this draft has it, else as the work tree does."""
+        return self.changes[path][1] if path in self.changes else self.ws.read(path)
 
 
 def _other_files(touched: _Touched) -> bool:

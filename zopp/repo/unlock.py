@@ -153,11 +153,16 @@ def _own_entry(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring
     )
 
 
-def check_commitment(ws: Workspace, env: Environment, path: str, data_key: bytes) -> None:
-    """IntegrityError `commitment` if this data key is not the one a writer signed for this path and environment."""
-    assert env.manifest is not None
+def check_commitment(
+    ws: Workspace, env: Environment, path: str, data_key: bytes, entry: FileEntry | None = None
+) -> None:
+    """IntegrityError `commitment` if this data key is not the one a writer signed for this path and environment:
+    in `entry`, or where it is None in the environment's own manifest."""
+    if entry is None:
+        assert env.manifest is not None
+        entry = env.manifest.files[path]
     expected = manifests.commitment(data_key, ws.state.ws, env.scope, path)
-    if not constant_time_equal(expected.encode(), env.manifest.files[path].kc.encode()):
+    if not constant_time_equal(expected.encode(), entry.kc.encode()):
         raise _transplanted(path, "data key")
 
 
@@ -190,19 +195,20 @@ class _Half:
 def open_keys(
     ws: Workspace,
     env: Environment,
-    files: Sequence[tuple[str, SopsFile, bool]],
+    files: Sequence[tuple[str, SopsFile, bool | FileEntry]],
     keyring: Keyring,
     purpose: str,
 ) -> list[Key]:
-    """The keys of (path, file, listed) in their order. Of a *listed* file both commitments are checked; of others (an
-    older version, a foreign change) the caller has to judge what it gets. A file's own shape says whether the server is
-    asked; one request carries all files, up to MAX_BATCH.
+    """The keys of (path, file, listed) in their order. Of a *listed* file both commitments are checked, against the
+    environment's manifest or the entry of another that stands for it; of others (an older version, a foreign change)
+    the caller has to judge what it gets. A file's own shape says whether the server is asked; one request carries all
+    files, up to MAX_BATCH.
 
     IntegrityError, Denied and Unknown as they come, placed at the file: nothing is answered unless all is open."""
     keys: list[Key | None] = []
     halves: list[_Half] = []
-    for path, sops, listed in files:
-        entry = env.manifest.files[path] if listed and env.manifest is not None else None
+    entries = [_entry_of(env, path, listed) for path, _, listed in files]
+    for (path, sops, _), entry in zip(files, entries, strict=True):
         meta = sops.metadata
         # sops splits nothing for one group, and leaves a threshold of 1 where `updatekeys` has joined two (A30).
         flat = len(meta.groups) == 1
@@ -228,12 +234,19 @@ def open_keys(
     for half, second in zip(halves, _second_shares(ws, env, halves, keyring, purpose), strict=True):
         keys[half.number] = brokered.join(half.first, second)
     opened = []
-    for (path, _, listed), key in zip(files, keys, strict=True):
+    for (path, _, _), key, entry in zip(files, keys, entries, strict=True):
         assert key is not None
-        if listed:
-            check_commitment(ws, env, path, key.data)
+        if entry is not None:
+            check_commitment(ws, env, path, key.data, entry)
         opened.append(key)
     return opened
+
+
+def _entry_of(env: Environment, path: str, listed: bool | FileEntry) -> FileEntry | None:
+    if isinstance(listed, FileEntry) or not listed:
+        return listed or None
+    assert env.manifest is not None, "only a manifest lists files"
+    return env.manifest.files[path]
 
 
 def _second_entry(ws: Workspace, env: Environment, path: str, group: Sequence[Entry], keyring: Keyring) -> Entry:
@@ -322,7 +335,7 @@ def data_keys(
     """The keys of listed files, commitments checked. `known` holds data keys by path that this command has seen: they
     are tried first, and what is opened is added."""
     keys: dict[str, Key] = {}
-    todo: list[tuple[str, SopsFile, bool]] = []
+    todo: list[tuple[str, SopsFile, bool | FileEntry]] = []
     for file in files:
         if file.sops is None or not file.listed:
             raise IntegrityError("is not the file that the manifest lists", code="file.changed", place=file.path)

@@ -106,12 +106,13 @@ def merge(
         writer = _Writer(taken, theirs if taken is ours else ours, target, stamp, iv)
         return Merged(writer.write(taken.tree), taken.tree, ())
     other = theirs if layout is ours else ours
-    found = threeway.merge(base and base.tree, ours.tree, theirs.tree, chosen)
+    before = None if base is None else base.tree
+    found = threeway.merge(before, ours.tree, theirs.tree, chosen)
     writer = _Writer(layout, other, target, stamp, iv)
     data = writer.write(found.tree)
     if not found.conflicts:
         return Merged(data, found.tree, (), found.both)
-    theirs_there = threeway.merge(base and base.tree, ours.tree, theirs.tree, chosen, standin=THEIRS)
+    theirs_there = threeway.merge(before, ours.tree, theirs.tree, chosen, standin=THEIRS)
     # From our variant, so that the two differ in nothing but the conflicts.
     second = _Writer(Side(read(data, ours.file.fmt), target.key, found.tree), theirs, target, stamp, iv)
     marked = _marked(data.decode(), second.write(theirs_there.tree).decode(), read(data, ours.file.fmt), marker)
@@ -296,7 +297,7 @@ def _marked(ours: str, theirs: str, file: SopsFile, marker: int) -> str:
         blocks[number] = any(low <= at and at + len(line.rstrip()) <= high for low, high in spans)
         at += len(line)
     out: list[str] = []
-    for tag, a0, a1, b0, b1 in SequenceMatcher(None, *lines, autojunk=False).get_opcodes():
+    for tag, a0, a1, b0, b1 in SequenceMatcher(None, lines[0], lines[1], autojunk=False).get_opcodes():
         here, there = lines[0][a0:a1], lines[1][b0:b1]
         if tag == "equal" or (a1 > a0 and all(blocks[a0:a1])):
             out += here

@@ -99,8 +99,8 @@ def rotate(
         if kind & COMMENT and line in unopened:
             continue
         kept = ready.get((aad, *cipher.canonical(value))) if ready else None
-        new = kept.pop() if kept else cipher.encrypt(aead, value, aad, iv)
-        edits.append(comment_edit(scan, leaf, new) if kind & COMMENT else recipients.restyle(scan, start, end, new))
+        text = kept.pop() if kept else cipher.encrypt(aead, value, aad, iv)
+        edits.append(comment_edit(scan, leaf, text) if kind & COMMENT else recipients.restyle(scan, start, end, text))
     sealed = mac.seal(aead, pieces, scan.metadata.selector.mac_only_encrypted, lastmodified, iv)
     edits += recipients.stamp_edits(scan, lastmodified, sealed)
     edits += recipients.group_edits(scan, groups, threshold)

@@ -177,10 +177,12 @@ def _order(ours: list[str], theirs: list[str]) -> list[str]:
         if key not in known:
             behind[theirs[at - 1] if at else None] = key
     out: list[str] = []
-    for key in [None, *ours]:
+    heads: list[str | None] = [None, *ours]
+    for key in heads:
         if key is not None:
             out.append(key)
-        while (follower := behind.get(key)) is not None:
+        last: str | None = key
+        while (follower := behind.get(last)) is not None:
             out.append(follower)
-            key = follower
+            last = follower
     return out
