@@ -309,15 +309,15 @@ def test_a_new_reader_is_added(pair: Team) -> None:
 
 
 def test_an_environment_of_one_side_is_brought_to_the_policy_of_the_other(pair: Team) -> None:
-    """Theirs changed staging while it still listed carol; ours removed her. Git takes their file as it is; zopp gives
-    it a new key."""
+    """Theirs began qa, for carol too; ours removed her. Git takes their file as it is; zopp gives it a new key."""
     alice = pair.alice
-    branch(alice, "feature", ("A", "a1"), env="staging")
+    alice.ok("env", "add", "qa", "-m", "qa")
+    branch(alice, "feature", ("A", "a1"), env="qa")
     alice.git("checkout", "-q", "main")
     alice.ok("revoke", "carol", "api", "-m", "carol leaves")
     alice.ok("merge", "feature")
-    assert recipients(alice, "staging") == {"alice-laptop", "bob-laptop"}
-    assert alice.get("A", "staging") == "a1"
+    assert recipients(alice, "qa") == {"alice-laptop", "bob-laptop"}
+    assert alice.get("A", "qa") == "a1"
     clean(alice)
 
 

@@ -99,7 +99,7 @@ def test_without_an_unlocked_key_git_stops_before_the_commit(hooked: Team) -> No
     bob = hooked.bob
     branch(bob, "feature", ("A", "a1"))
     ours = branch(bob, "work", ("B", "b1"))
-    (secret,) = (bob.home / ".config/zopp/keys").glob("*.sign")
+    (secret,) = (bob.home / ".config/zopp/keys").glob("*.ssh")
     aside = bob.home / "aside"
     secret.rename(aside)
     code, said = run_git(bob, "merge", "--no-edit", "feature")
@@ -162,15 +162,16 @@ def test_killed_between_the_two_hooks(hooked: Team) -> None:
 
 
 def test_a_removed_reader_is_not_let_in_by_a_hook(hooked: Team) -> None:
-    """Theirs alone changed staging, which still lists carol; ours removed her. The hook does not decide that."""
+    """Theirs began qa, for carol too; ours removed her. Git takes the file as it is, and no hook decides that."""
     alice = hooked.alice
-    branch(alice, "feature", ("A", "a1"), env="staging")
+    alice.ok("env", "add", "qa", "-m", "qa")
+    branch(alice, "feature", ("A", "a1"), env="qa")
     alice.git("checkout", "-q", "main")
     alice.ok("revoke", "carol", "api", "-m", "carol leaves")
     code, said = run_git(alice, "merge", "--no-edit", "feature")
     assert code != 0 and "zopp merge --continue" in said, said
     alice.ok("merge", "--continue")
-    assert hooked.carol.recipient not in alice.manifest("staging").groups[0]
+    assert hooked.carol.recipient not in alice.manifest("qa").groups[0]
     clean(alice)
 
 

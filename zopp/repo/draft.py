@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zopp._fast import sha512
-from zopp.errors import Unknown, ZoppError
+from zopp.errors import IntegrityError, Unknown, ZoppError
 from zopp.keys import sshsig
-from zopp.policy import apply as policy_apply, manifest as manifests, statement
+from zopp.policy import apply as policy_apply, canonical, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
 from zopp.repo import attributes, blocks, brokered, git, journal, layout, memory, policycache, userdirs
@@ -234,6 +234,13 @@ class Draft:
     def _manifest(self, scope: str, touched: _Touched) -> None:
         path = layout.manifest_path(scope)
         newest, digest = self._newest(touched.env)
+        if newest >= canonical.MAX_INT:
+            raise IntegrityError(
+                "has the highest generation there can be, so nothing can follow it",
+                code="generation.full",
+                place=path,
+                hint=f"see who signed it: git log -- {path}; and go on from a commit before that",
+            )
         data = manifests.build(
             ws=self.state.ws,
             env=scope,

@@ -9,7 +9,7 @@ from zopp.repo import blocks, git, layout
 from zopp.repo.layout import Checkout
 
 SECRETS, MANIFEST, POLICY = "zopp", "zopp-manifest", "zopp-policy"
-_NAMES = {
+NAMES = {
     SECRETS: "zopp: secrets, merged by key",
     MANIFEST: "zopp: manifests, signed anew",
     POLICY: "zopp: the signed policy and what follows from it",
@@ -20,7 +20,7 @@ COMMAND = "zopp merge-driver %O %A %B %L %P"
 def set_merge_drivers(checkout: Checkout) -> None:
     """Define the three drivers in this clone. In a criss-cross history git calls them once, with the true common
     ancestor (`recursive = binary`), and not for a base of its own making, which nobody signed."""
-    for name, words in _NAMES.items():
+    for name, words in NAMES.items():
         for key, value in (("name", words), ("driver", COMMAND), ("recursive", "binary")):
             git.run(checkout.root, "config", "--local", f"merge.{name}.{key}", value)
 

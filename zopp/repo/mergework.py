@@ -14,7 +14,7 @@ from zopp import _fast
 from zopp._fast import sha512
 from zopp.errors import IntegrityError
 from zopp.policy.statement import Statement
-from zopp.repo import blocks, exposure, git, layout, mergerecord, merging, operation, rebase
+from zopp.repo import blocks, exposure, git, layout, mergerecord, merging, operation, rebase, revision
 from zopp.repo.draft import Draft, now
 from zopp.repo.environment import open_environment, people_name
 from zopp.repo.layout import Checkout
@@ -87,6 +87,7 @@ def prepare(
     if sides.restate is not None:
         work.restated = _restate(sides, draft, ask)
     _check_stages(sides, stages, record)
+    _follow_renames(work)
     make(work, keyring)
     return work
 
@@ -156,6 +157,21 @@ def _check_stages(sides: Sides, stages: Stages, record: Record) -> None:
                 place=path,
                 hint="undo this (git merge --abort, or git reset --merge), commit what is staged, and begin again",
             )
+
+
+def _follow_renames(work: Work) -> None:
+    """Note where git followed a rename in its index: a stage that its side lists under another name."""
+    for path, stages in work.stages.items():
+        if path in work.record.files or path.startswith(".zopp/") or path in MINE:
+            continue
+        found = dict(git.blobs(work.sides.ws.root, stages.values()))
+        paths: list[str | None] = []
+        for number, side in ((1, work.sides.base), (2, work.sides.ours), (3, work.sides.theirs)):
+            data = found.get(stages.get(number, ""))
+            there = None if side is None or data is None else revision.lists(side, work.sides.scopes(), data, path)
+            paths.append(None if there is None else there[1])
+        if any(each not in (None, path) for each in paths):
+            work.record.files[path] = mergerecord.File((paths[0], paths[1], paths[2]))
 
 
 def _renamed(record: Record) -> merging.Renamed:

@@ -452,6 +452,7 @@ def _files(
 ) -> list[Trio]:
     """Sort the files of an environment that both sides changed: kept, removed, open, or to be merged."""
     revisions = (sides.base, sides.ours, sides.theirs)
+    renamed = {**_renames(listings), **renamed}
     moved = {old for new, paths in renamed.items() for old in paths if old is not None and old != new}
     names = [name for name in dict.fromkeys(n for listing in listings for n in listing) if name not in moved]
     names += [
@@ -474,6 +475,7 @@ def _files(
         assert signed is not None
         return listed(side, signed.manifest, env.scope, path, blobs[number].get(path, b""))
 
+    env.removed += sorted(moved - set(names))
     trios: list[Trio] = []
     for name in names:
         b, o, t = (version(number, path) for number, path in enumerate(renamed.get(name, (name,) * 3)))
@@ -502,6 +504,22 @@ def _files(
         if taken is t and o is not t:
             env.changed[name] = _by_text(o, t)
     return trios
+
+
+def _renames(listings: Sequence[Mapping[str, FileEntry]]) -> Renamed:
+    """Files that one side renamed: of this environment it took one away and added one, and the other side knows the
+    old name only. A renamed file has a new data key, so git itself sees no likeness."""
+    base, *sides = listings
+    found: dict[str, tuple[str | None, str | None, str | None]] = {}
+    for number, side in enumerate(sides):
+        other = sides[1 - number]
+        gone = [path for path in base if path not in side]
+        new = [path for path in side if path not in base]
+        if len(gone) == len(new) == 1 and gone[0] in other and new[0] not in other:
+            paths: list[str | None] = [gone[0], gone[0], gone[0]]
+            paths[number + 1] = new[0]
+            found[new[0]] = (paths[0], paths[1], paths[2])
+    return found
 
 
 def _by_text(ours: Listed | None, theirs: Listed | None) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from zopp.errors import IntegrityError, NotFound, Unknown
-from zopp.repo import git, mergerecord
+from zopp.repo import drivers, git, mergerecord
 from zopp.repo.layout import Checkout
 from zopp.repo.revision import merge_base
 
@@ -153,12 +153,15 @@ def unstage(root: str, paths: Iterable[str], environ: Mapping[str, str]) -> None
 
 
 def run_git(root: str, *args: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """A git command of a person's own, with its hooks and drivers and no editor; its output is the caller's to show."""
-    env = {name: value for name, value in environ.items() if name not in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")}
+    """A git command of a person's own, with its hooks and no editor; its output is the caller's to show. zopp's drivers
+    stand aside: who runs git here makes the merge from the commits, and opens each file, or asks for it, once."""
+    aside = [word for name in drivers.NAMES for word in ("-c", f"merge.{name}.driver=exit 1")]
+    hidden = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+    env = {name: value for name, value in environ.items() if name not in hidden}
     env["GIT_EDITOR"] = "true"
     try:
         return subprocess.run(
-            ["git", *args], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["git", *aside, *args], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=env, check=False,
         )  # fmt: skip
     except FileNotFoundError:

@@ -177,11 +177,10 @@ def _order(ours: list[str], theirs: list[str]) -> list[str]:
         if key not in known:
             behind[theirs[at - 1] if at else None] = key
     out: list[str] = []
-    heads: list[str | None] = [None, *ours]
-    for key in heads:
-        if key is not None:
-            out.append(key)
-        last: str | None = key
+    last: str | None
+    for last in (None, *ours):
+        if last is not None:
+            out.append(last)
         while (follower := behind.get(last)) is not None:
             out.append(follower)
             last = follower
