@@ -240,7 +240,8 @@ def test_a11_merge_signs_only_what_means_the_same(pair: Team) -> None:
 
 
 def test_a12_a_poisoned_generation_does_not_lock_a_merge(pair: Team) -> None:
-    """A writer's branch claims generation 2^53 - 2, the last but one. It can be merged, and others can be merged without it."""
+    """A writer's branch claims generation 2^53 - 2, the last but one. Others can be merged without it, and it itself
+    can be merged, too: nothing after that."""
     alice, bob = pair.alice, pair.bob
     bob.git("checkout", "-q", "-b", "huge")
     bob.set("B", "b1")

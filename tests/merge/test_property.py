@@ -76,8 +76,8 @@ def expected(base: Line, ours: Line, theirs: Line) -> Line:
 
 def holds(user: User, line: Line, run: int) -> None:
     for env in ("dev", "staging"):
-        found = user.ok("get", "-e", env, "--json", "--reveal").json
-        values = found.get("values", found)
+        found = user.ok("get", "-e", env, "--json", "--reveal").json["keys"]
+        values = {row["key"]: row["value"] for row in found}
         wanted = {key: value for (where, key), value in line.values.items() if where == env}
         assert {k: v for k, v in values.items() if k in KEYS} == wanted, run
     from tests.attacks.test_a01_files import data_key, sops_of

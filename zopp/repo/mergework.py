@@ -220,14 +220,15 @@ def check_untouched(work: Work, *, journaled: bool = False) -> None:
             here = ws.read(path)
             result = plan.results.get(path)
             if result is not None and here is not None and _made_here(work.record, path, here):
-                if result.source is not None and not result.conflicts:
-                    if not merging.same_as(result, here):
-                        raise IntegrityError(
-                            "is noted as merged by zopp and is not the merge of the two sides",
-                            code="merge.forged",
-                            place=path,
-                            hint=_redo(path),
-                        )
+                same = merging.same_as(result, here)
+                if same is False:
+                    raise IntegrityError(
+                        "is noted as merged by zopp and is not the merge of the two sides",
+                        code="merge.forged",
+                        place=path,
+                        hint=_redo(path),
+                    )
+                if same:
                     result.data = here
                 continue
             if journaled and result is not None and not plan.mended:

@@ -617,10 +617,12 @@ def carry_out(draft: Draft, plans: Sequence[EnvPlan]) -> None:
     draft.refresh_blocks()
 
 
-def same_as(result: Result, data: bytes) -> bool:
-    """Whether a file that is there already is that result in all but its IVs: the same data key, readers, values."""
+def same_as(result: Result, data: bytes) -> bool | None:
+    """Whether a file that is there already, under the data key of the result, is that result: True if it may stay in
+    its place, None if only the wrapping for a reader is another one, which nobody can compare. A data key that the
+    merge made is never that of a file that is there."""
     if result.source is None:
-        return False
+        return None
     made = sopsfile.read(result.data, sopsfile.format_of(result.path)).metadata
     try:
         there = sopsfile.read(data, sopsfile.format_of(result.path))
@@ -628,6 +630,9 @@ def same_as(result: Result, data: bytes) -> bool:
     except (FormatError, IntegrityError):
         return False
     meta = there.metadata
-    return tree == result.tree and (meta.groups, meta.threshold, meta.selector) == (
-        made.groups, made.threshold, made.selector,
-    )  # fmt: skip
+    wrapped = [
+        (found.threshold, [[entry.recipient for entry in group] for group in found.groups]) for found in (meta, made)
+    ]
+    if tree != result.tree or meta.selector != made.selector or wrapped[0] != wrapped[1]:
+        return False
+    return True if meta.groups == made.groups else None

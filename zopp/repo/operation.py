@@ -161,8 +161,8 @@ def run_git(root: str, *args: str, environ: Mapping[str, str]) -> subprocess.Com
     env["GIT_EDITOR"] = "true"
     try:
         return subprocess.run(
-            ["git", *aside, *args], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=env, check=False,
+            ["git", *aside, *args], cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env=env, check=False,
         )  # fmt: skip
     except FileNotFoundError:
         raise Unknown("git is not installed", code="git.missing") from None
