@@ -387,3 +387,29 @@ def test_exposure_lists_are_joined(pair: Team) -> None:
     }
     assert not open_now & {"A", "B"} and "C" in open_now
     clean(alice)
+
+
+def test_own_lines_of_both_sides_are_kept(pair: Team) -> None:
+    """`.sops.yaml`: the users' parts are merged as text; where those are in conflict a person settles them."""
+    alice = pair.alice
+    own = "".join(f"    - path_regex: ^filler{n}$\n      age: {alice.recipient}\n" for n in range(4))
+    alice.write(".sops.yaml", alice.read(".sops.yaml").decode() + own)
+    alice.commit("own rules")
+    alice.ok("env", "add", "qa", "-m", "qa")
+    alice.ok("env", "add", "demo", "-m", "demo")
+    for name, env, rules in (("feature", "qa", (0, 2)), ("work", "demo", (3, 2))):
+        alice.git("checkout", "-q", "-b", name, "main")
+        alice.set("K", name, env)
+        for rule in rules:
+            alice.replace(".sops.yaml", f"^filler{rule}$", f"^filler{rule}-of-{name}$")
+        alice.commit(name)
+    done = alice.zopp("merge", "feature")
+    refused(done, 1, words=[".sops.yaml", "lines of your own"])
+    text = alice.git("show", "HEAD:.sops.yaml")
+    alice.write(".sops.yaml", text.replace("^filler0$", "^filler0-of-feature$") + "\n")
+    alice.git("add", ".sops.yaml")
+    alice.ok("merge", "--continue")
+    config = alice.read(".sops.yaml").decode()
+    assert "filler0-of-feature" in config and "filler3-of-work" in config and "filler2-of-work" in config
+    assert "secrets/qa" in config and "secrets/demo" in config
+    clean(alice)

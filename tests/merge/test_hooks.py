@@ -175,6 +175,32 @@ def test_a_removed_reader_is_not_let_in_by_a_hook(hooked: Team) -> None:
     clean(alice)
 
 
+def test_blocks_and_own_lines_of_both_sides(hooked: Team) -> None:
+    """Each side begins an environment and has a rule of its own in .sops.yaml: all of it is in the merge."""
+    alice = hooked.alice
+    alice.ok("env", "add", "qa")
+    alice.ok("env", "add", "demo")
+    alice.write("notes.txt", "x\n")
+    own = "".join(f"    - path_regex: ^filler{n}$\n      age: {alice.recipient}\n" for n in range(4))
+    alice.write(".sops.yaml", alice.read(".sops.yaml").decode() + own)
+    alice.write(".gitattributes", "*.a text\n\n\n\n*.b text\n" + alice.read(".gitattributes").decode())
+    alice.commit("two more")
+    for name, env, rule, line in (("feature", "qa", "filler0", "*.a"), ("work", "demo", "filler3", "*.b")):
+        alice.git("checkout", "-q", "-b", name, "main")
+        alice.set("K", name, env)
+        alice.replace(".sops.yaml", f"^{rule}$", f"^{rule}-of-{name}$")
+        alice.replace(".gitattributes", f"{line} text", f"{line} -text")
+        alice.commit(name)
+    code, said = run_git(alice, "merge", "--no-edit", "feature")
+    assert code == 0, said
+    config, attributes = alice.read(".sops.yaml").decode(), alice.read(".gitattributes").decode()
+    assert "filler0-of-feature" in config and "filler3-of-work" in config
+    assert "secrets/qa" in config and "secrets/demo" in config
+    assert "*.a -text" in attributes and "*.b -text" in attributes
+    assert [alice.get("K", "qa"), alice.get("K", "demo")] == ["feature", "work"]
+    clean(alice)
+
+
 def test_a_repository_without_zopp_is_left_alone(hooked: Team, tmp_path: Path) -> None:
     """Hooks of the user for all repositories run in others, too."""
     bob = hooked.bob

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.merge.conftest import clean, run_git
+from tests.merge.conftest import branch, clean, run_git
+from tests.scenarios.test_terminal import on_terminal
 from tests.support import Team, User, refused
 
 CANARIES = ("canary-ours", "canary-theirs", "canary-base", "canary-typed")
@@ -128,3 +129,23 @@ def test_the_same_key_in_two_environments(pair: Team) -> None:
     bob.ok("merge", "--continue")
     assert [bob.get("BASE", "dev"), bob.get("BASE", "prod")] == ["ours", "theirs"]
     clean(bob)
+
+
+ANSWERS = [(b"t\n", "canary-theirs"), (b"o\n", "canary-ours"), (b"b\n", "a0"), (b"\n", None)]
+
+
+@pytest.mark.parametrize(("answer", "wanted"), ANSWERS)
+def test_on_a_terminal_it_asks_about_each(pair: Team, answer: bytes, wanted: str | None) -> None:
+    bob = pair.bob
+    branch(bob, "feature", ("A", "canary-theirs"))
+    branch(bob, "work", ("A", "canary-ours"))
+    run_git(bob, "merge", "feature")
+    code, said = on_terminal(bob, "resolve", question="leave it open?", answer=answer)
+    assert "canary" not in said
+    if wanted is None:
+        assert code == 1
+        bob.zopp("resolve", code=1)
+        return
+    assert code == 0, said
+    bob.ok("merge", "--continue")
+    assert bob.get("A") == wanted

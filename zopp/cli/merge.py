@@ -112,6 +112,7 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
         if op is None:
             made = mergehooks.exchange(checkout, ctx.env)
             if made is None:
+                mergerecord.forget(checkout)
                 raise UsageError("no merge is under way", code="merge.none", hint="begin one with: zopp merge BRANCH")
             ctx.note(f"the merge commit is {made[:9]} now, with its signed manifests")
             told.operation, told.done = "merge", True
@@ -234,6 +235,7 @@ def _abort(ctx: Context, checkout: Checkout, told: _Told) -> int:
             journal.recover(checkout)
         op, stages = _under_way(checkout)
         if op is None:
+            mergerecord.forget(checkout)
             raise UsageError("no merge is under way", code="merge.none")
         told.operation = op.kind
         record = mergerecord.load(checkout)

@@ -121,6 +121,21 @@ def without_block(data: bytes) -> bytes:
     return _BLOCK.sub("", data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
+def with_block_of(own: bytes, other: bytes) -> bytes | None:
+    """A text without zopp's block with that of another version in its place, whatever it says; None if there is no
+    place for it."""
+    text, there = own.decode("utf-8", "surrogateescape"), _BLOCK.search(other.decode("utf-8", "surrogateescape"))
+    if there is None:
+        return own
+    block = there.group(0)
+    if "path_regex" in block or "creation_rules" in text:
+        rules = re.search(r"^creation_rules:[ \t]*(#[^\n]*)?\n", text, re.MULTILINE)
+        if rules is None:
+            return None
+        return (text[: rules.end()] + block + text[rules.end() :]).encode("utf-8", "surrogateescape")
+    return (text + ("" if not text or text.endswith("\n") else "\n") + block).encode("utf-8", "surrogateescape")
+
+
 def has_block(text: str) -> bool:
     """Whether a block of zopp's stands in `text`."""
     return _BLOCK.search(text) is not None
