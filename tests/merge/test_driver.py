@@ -44,11 +44,10 @@ ROWS = {
     "cherry-pick": (("cherry-pick", "feature"),),
     "rebase": (("rebase", "feature"),),
     "rebase-apply": (("rebase", "--apply", "feature"),),
-    "checkout-m": (("checkout", "-q", "-m", "feature"),),
 }
 
 
-@pytest.mark.parametrize("row", [name for name in ROWS if name != "checkout-m"])
+@pytest.mark.parametrize("row", ROWS)
 def test_called_when_both_changed(pair: Team, row: str) -> None:
     """Each operation merges the values, and stops at the manifest alone."""
     bob = pair.bob
@@ -71,8 +70,9 @@ def test_called_by_stash_pop(pair: Team) -> None:
     merged(bob, ("A", "a1"), ("B", "b1"))
 
 
-def test_called_by_am_with_a_known_commit(pair: Team) -> None:
-    """`am -3` rebuilds the blobs of a patch; the commit that they came from is here, so a writer stands behind them."""
+@pytest.mark.parametrize("how", [("am", "-3"), ("apply", "-3")], ids=["am", "apply"])
+def test_called_for_a_patch_of_a_known_commit(pair: Team, how: tuple[str, str]) -> None:
+    """git rebuilds the blobs of a patch; the commit that they came from is here, so a writer stands behind them."""
     bob = pair.bob
     branch(bob, "feature", ("A", "a1"))
     patch = subprocess.run(
@@ -81,8 +81,21 @@ def test_called_by_am_with_a_known_commit(pair: Team) -> None:
     ).stdout  # fmt: skip
     branch(bob, "work", ("B", "b1"))
     (bob.base / "patch").write_bytes(patch)
-    assert run_git(bob, "am", "-3", str(bob.base / "patch"))[0] != 0
+    assert run_git(bob, *how, str(bob.base / "patch"))[0] != 0
     merged(bob, ("A", "a1"), ("B", "b1"))
+
+
+def test_checkout_with_uncommitted_changes_stops_with_words(pair: Team) -> None:
+    """`checkout -m` calls it for what is in no commit: nobody's signature stands behind that, and nothing is lost."""
+    bob = pair.bob
+    branch(bob, "feature", ("A", "a1"))
+    bob.git("checkout", "-q", "main")
+    bob.set("B", "b1")
+    mine = bob.read(FILE)
+    code, said = run_git(bob, "checkout", "-m", "feature")
+    assert "is not what a manifest of that commit lists" in said, (code, said)
+    third = bob.git("rev-parse", f":3:{FILE}")
+    assert bob.git("hash-object", "--no-filters", "--stdin", stdin=mine) == third
 
 
 def test_called_by_merge_tree(pair: Team) -> None:

@@ -196,9 +196,7 @@ def _report(ctx: Context, work: Work, found: list[Open], args: argparse.Namespac
     if settled:
         ctx.note(f"settled; still open: {', '.join(p if c.place == WHOLE else shown(c.place) for _, p, c in found)}")
         return 0
-    ctx.note(
-        f"ours: {work.op.names[0]}, theirs: {work.op.names[1]}; choose with: zopp resolve KEY --ours|--theirs|--edit"
-    )
+    ctx.note(f"{work.op.names[0]}, {work.op.names[1]}; choose with: zopp resolve KEY --ours|--theirs|--edit")
     return 1
 
 

@@ -21,9 +21,6 @@ from zopp.repo import git, layout
 from zopp.repo.environment import MENDED_BY_REKEY, people_name
 from zopp.sopsfile import SopsFile
 
-INDEX = ""
-"""Instead of a commit: what is staged (`:path` names it)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Signed:
@@ -48,7 +45,7 @@ class Listed:
 
 @dataclass(slots=True)
 class Revision:
-    """`id` is a commit or INDEX, `name` what people call it. `state` is the fold of `log`; a commit without a policy
+    """`id` is a commit, `name` what people call it. `state` is the fold of `log`; a commit without a policy
     log has neither and lists nothing."""
 
     root: str
