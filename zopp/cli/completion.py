@@ -22,6 +22,8 @@ _BASH = """_zopp() {{
     else case $verb in
         get|set|unset|whoknows|history|blame|rollback) words=$(zopp completion --words keys 2>/dev/null);;
         grant|revoke|access|offboard) words=$(zopp completion --words subjects 2>/dev/null);;
+        merge) words="--continue --abort $(git for-each-ref --format='%(refname:short)' refs/heads refs/remotes)";;
+        hooks) words="install uninstall status";;
         *) COMPREPLY=(); return;;
     esac; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
@@ -33,6 +35,9 @@ _FISH = """complete -c zopp -f -n __fish_use_subcommand -a "{verbs}"
 complete -c zopp -f -s e -l env -x -a "(zopp completion --words envs 2>/dev/null)"
 complete -c zopp -f -n "__fish_seen_subcommand_from get set unset whoknows history blame rollback" \\
     -a "(zopp completion --words keys 2>/dev/null)"
+complete -c zopp -f -n "__fish_seen_subcommand_from merge" \\
+    -a "--continue --abort (git for-each-ref --format='%(refname:short)' refs/heads refs/remotes 2>/dev/null)"
+complete -c zopp -f -n "__fish_seen_subcommand_from hooks" -a "install uninstall status"
 complete -c zopp -f -n "__fish_seen_subcommand_from grant revoke access offboard" \\
     -a "(zopp completion --words subjects 2>/dev/null)"
 """

@@ -128,7 +128,7 @@ def _suggest(exc: "ZoppError") -> str:
 def _dispatch(argv: "list[str]") -> int:
     from zopp._version import __version__
     from zopp.cli.parser import Parser, global_flags
-    from zopp.cli.verbs import ALIASES, MODULES, SECRET
+    from zopp.cli.verbs import ALIASES, HIDDEN, MODULES, SECRET
     from zopp.errors import UsageError
 
     words = list(argv)
@@ -156,7 +156,7 @@ def _dispatch(argv: "list[str]") -> int:
         verb, upstream = SECRET[words.pop(0)], True
     elif verb in ALIASES:
         verb = ALIASES[verb][0]
-    module_name = MODULES.get(verb)
+    module_name = MODULES.get(verb) or HIDDEN.get(verb)
     if module_name is None:
         raise UsageError(f"there is no command {verb}", candidates=list(MODULES), hint=_suggest_verb(verb))
     import importlib

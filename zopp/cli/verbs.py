@@ -21,6 +21,8 @@ VERBS = (
     ("textconv", "textconv", "print a sops file without its values, for git diff"),
     ("git", "git_", "git's drivers in this clone: enroll, status, leave"),
     ("sign", "sign", "look at changes made outside zopp and sign them"),
+    ("merge", "merge", "merge a branch: secrets by key, signed"),
+    ("resolve", "resolve", "settle what both sides of a merge changed"),
     ("verify", "verify", "check everything that needs no key"),
     ("review", "review", "judge a range of commits, as for a pull request"),
     ("grant", "grant", "give a role"),
@@ -40,6 +42,7 @@ VERBS = (
     ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
     ("agent", "agent", "a key service of your own for stock sops and brokered files"),
     ("audit", "audit", "the audit log: list, get, count, export, witness, verify"),
+    ("hooks", "hooks", "git hooks of this clone: install, uninstall, status"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),
 )
@@ -64,5 +67,8 @@ SECRET = {
     "export": "export",
     "import": "import",
 }
+
+# What only git calls: no help lists it.
+HIDDEN = {"merge-driver": "mergedriver"}
 
 MODULES = {verb: module for verb, module, _ in VERBS}

@@ -19,6 +19,9 @@ ATTRIBUTES = ".gitattributes"
 _BEGIN = "# zopp:begin (written from the signed policy; your own lines go outside this block)"
 _END = "# zopp:end"
 _BLOCK = re.compile(r"^[ \t]*# zopp:begin\b[^\n]*\n(.*?)^[ \t]*# zopp:end[ \t]*(?:\n|\Z)", re.MULTILINE | re.DOTALL)
+_WITH_POLICY = (".zopp/policy.jsonl", ".zopp/policy.receipt", ".zopp/exposure/*", SOPS_CONFIG, ATTRIBUTES)
+"""What follows from the policy, and is merged with it."""
+
 _PLAIN = "-text -ident -filter -working-tree-encoding"
 
 
@@ -109,8 +112,9 @@ def sops_config_fault(text: str | None, files: Files) -> str | None:
 def update_attributes(text: str | None, paths: Iterable[str]) -> str:
     """`text` of a `.gitattributes` with zopp's block last (the last match wins) and current."""
     lines = [_BEGIN, f"/.zopp/** {_PLAIN}", f"zopp.toml {_PLAIN}", f"/{SOPS_CONFIG} {_PLAIN}"]
-    lines += ["/.zopp/manifest/** merge=zopp-manifest", "/.zopp/policy.jsonl merge=zopp-policy"]
-    lines += [f"{_pattern(path)} {_PLAIN} diff=zopp merge=zopp" for path in sorted(paths)]
+    lines.append("/.zopp/manifest/** merge=zopp-manifest")
+    lines += [f"/{path} merge=zopp-policy" for path in _WITH_POLICY]
+    lines += [f"{pattern(path)} {_PLAIN} diff=zopp merge=zopp" for path in sorted(paths)]
     lines.append(_END)
     without = _BLOCK.sub("", text or "")
     if without and not without.endswith("\n"):
@@ -118,16 +122,31 @@ def update_attributes(text: str | None, paths: Iterable[str]) -> str:
     return without + "\n".join(lines) + "\n"
 
 
+def without_block(data: bytes) -> bytes:
+    """What of a file is the user's own."""
+    return _BLOCK.sub("", data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def with_block_of(own: bytes, other: bytes) -> bytes | None:
+    """A text without zopp's block with that of another version in its place, whatever it says; None if there is no
+    place for it."""
+    text, there = own.decode("utf-8", "surrogateescape"), _BLOCK.search(other.decode("utf-8", "surrogateescape"))
+    if there is None:
+        return own
+    block = there.group(0)
+    if "path_regex" in block or "creation_rules" in text:
+        rules = re.search(r"^creation_rules:[ \t]*(#[^\n]*)?\n", text, re.MULTILINE)
+        if rules is None:
+            return None
+        return (text[: rules.end()] + block + text[rules.end() :]).encode("utf-8", "surrogateescape")
+    return (text + ("" if not text or text.endswith("\n") else "\n") + block).encode("utf-8", "surrogateescape")
+
+
 def has_block(text: str) -> bool:
     """Whether a block of zopp's stands in `text`."""
     return _BLOCK.search(text) is not None
 
 
-def without_block(text: str) -> str:
-    """`text` without zopp's block: the user's own lines."""
-    return _BLOCK.sub("", text)
-
-
-def _pattern(path: str) -> str:
+def pattern(path: str) -> str:
     escaped = re.sub(r"([*?\[\\])", r"\\\1", "/" + path)
     return '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"' if " " in path else escaped

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zopp._fast import sha512
-from zopp.errors import Unknown, ZoppError
+from zopp.errors import IntegrityError, Unknown, ZoppError
 from zopp.keys import sshsig
-from zopp.policy import apply as policy_apply, manifest as manifests, statement
+from zopp.policy import apply as policy_apply, canonical, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
 from zopp.repo import attributes, blocks, brokered, git, journal, layout, memory, policycache, userdirs
@@ -234,6 +234,13 @@ class Draft:
     def _manifest(self, scope: str, touched: _Touched) -> None:
         path = layout.manifest_path(scope)
         newest, digest = self._newest(touched.env)
+        if newest >= canonical.MAX_INT:
+            raise IntegrityError(
+                "has the highest generation there can be, so nothing can follow it",
+                code="generation.full",
+                place=path,
+                hint=f"see who signed it: git log -- {path}; and go on from a commit before that",
+            )
         data = manifests.build(
             ws=self.state.ws,
             env=scope,
@@ -271,15 +278,19 @@ class Draft:
 
     def _blocks(self) -> None:
         listed = self.listed_paths()
-        config = self.ws.read(blocks.SOPS_CONFIG)
+        config = self._drafted(blocks.SOPS_CONFIG)
         self.put(
             blocks.SOPS_CONFIG, blocks.update_sops_config(_text(config), listed).encode("utf-8", "surrogateescape")
         )
         if attributes.is_protected(self.ws.checkout):
             configured = {path for paths in self.ws.settings.files.values() for path in paths}
             attributes.protect(self.ws.checkout, {*listed, *configured})
-        tracked = self.ws.read(blocks.ATTRIBUTES)
+        tracked = self._drafted(blocks.ATTRIBUTES)
         self.put(blocks.ATTRIBUTES, blocks.update_attributes(_text(tracked), listed).encode("utf-8", "surrogateescape"))
+
+    def _drafted(self, path: str) -> bytes | None:
+        """A file as this draft has it, else as the work tree does."""
+        return self.changes[path][1] if path in self.changes else self.ws.read(path)
 
 
 def _other_files(touched: _Touched) -> bool:

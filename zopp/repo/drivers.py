@@ -16,8 +16,14 @@ from zopp.repo import attributes, git
 from zopp.repo.layout import Checkout
 
 DIFF = "zopp"
-MERGES = ("zopp", "zopp-manifest", "zopp-policy")
-"""Driver names: of secrets files, of manifests, of the policy log. One program answers for all three, by %P."""
+NAMES = {
+    "zopp": "secrets, merged by key",
+    "zopp-manifest": "manifests, signed anew",
+    "zopp-policy": "the signed policy and what follows from it",
+}
+"""Merge driver → what it merges. One program answers for all three, by %P; attributes name them (`blocks`)."""
+
+MERGES = tuple(NAMES)
 
 _PLAINTEXT = ("sops decrypt", "sops -d", "sops --decrypt", "zopp get", "zopp export", "ansible-vault view", "age -d")
 
@@ -55,19 +61,13 @@ def commands(start: list[str]) -> dict[str, str]:
         find % (('merge-driver "$@"',) * 2) + "else echo 'zopp is not where it was: zopp git enroll' >&2; exit 1; fi"
     )
     made = {f"diff.{DIFF}.textconv": f"f() {{ {convert}; }}; f"}
-    for name in MERGES:
-        made[f"merge.{name}.name"] = f"zopp: {_NAMES[name]}"
+    for name, words in NAMES.items():
+        made[f"merge.{name}.name"] = f"zopp: {words}"
         made[f"merge.{name}.driver"] = f"f() {{ {merge}; }}; f %O %A %B %L %P"
-    # A virtual base would be merged by values, too, and conflict where nobody can be asked.
-    made["merge.zopp.recursive"] = "binary"
+        # In a criss-cross history git then calls once, with the true common ancestor, not for a base of its own
+        # making, which nobody signed.
+        made[f"merge.{name}.recursive"] = "binary"
     return made
-
-
-_NAMES = {
-    "zopp": "values of secrets files, by key",
-    "zopp-manifest": "signed manifests, made anew",
-    "zopp-policy": "the policy log, statement by statement",
-}
 
 
 def _quote(word: str) -> str:

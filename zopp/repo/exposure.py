@@ -121,6 +121,20 @@ def parse(data: bytes, place: str) -> Exposure:
         raise FormatError("is no exposure list", code="exposure", place=place) from None
 
 
+def merge(base: bytes, ours: bytes, theirs: bytes, place: str) -> bytes:
+    """One list of two branches': what either marked as changed is changed, since a merge takes that side's value. Of
+    all else ours counts; a list itself never changes. FormatError if one is no list."""
+    mine, other = parse(ours, place), parse(theirs, place)
+    if base:
+        parse(base, place)
+    for env, paths in other.keys.items():
+        for path, keys in paths.items():
+            for key, mark in keys.items():
+                have = mine.keys.setdefault(env, {}).setdefault(path, {})
+                have[key] = CHANGED if CHANGED in (mark, have.get(key, mark)) else OPEN
+    return mine.dump()
+
+
 def load_all(ws: Workspace) -> list[Exposure]:
     """Every exposure list of the work tree, by file name."""
     import os

@@ -60,8 +60,19 @@ def open_on(checkout: Checkout, start: str, env: Mapping[str, str], theirs: byte
 
 
 def rebase(draft: Draft, ours: bytes, ask: Callable[[Statement, list[str], list[str]], bool]) -> Rebase:
-    """Sign our own statements again on top of `draft.ws`. `ask` is called where the effect is another
-    (statement, effect then, effect now) and decides. IntegrityError if a statement does not hold there at all."""
+    """Sign our own statements again on top of `draft.ws`, and manifests that name a head which is now off the chain.
+    Errors as `restate`."""
+    out = restate(draft, ours, ask)
+    _manifests(draft, log.fold(ours), out)
+    return out
+
+
+def restate(
+    draft: Draft, ours: bytes, ask: Callable[[Statement, list[str], list[str]], bool], *, skip: int = 0
+) -> Rebase:
+    """Sign the statements of the log `ours` again on top of `draft.ws`: those of this signer beyond what the two have
+    in common, and beyond the first `skip`. `ask` is called where the effect is another (statement, effect then,
+    effect now) and decides. IntegrityError if a statement does not hold there at all."""
     out = Rebase(draft)
     mine, theirs = log.split(ours), log.split(draft.ws.log)
     common = next(
@@ -69,6 +80,7 @@ def rebase(draft: Draft, ours: bytes, ask: Callable[[Statement, list[str], list[
     )
     if common == 0:
         raise IntegrityError("the two logs have no statement in common", code="rebase.foreign", place=layout.POLICY)
+    common = max(common, skip)
     before = log.fold(b"\n".join(mine[:common]) + b"\n")
     for line in mine[common:]:
         old = statement.parse(line)
@@ -94,7 +106,6 @@ def rebase(draft: Draft, ours: bytes, ask: Callable[[Statement, list[str], list[
                 code="rebase.effect",
             )
         out.mine.append((old, same, now))
-    _manifests(draft, log.fold(ours), out)
     return out
 
 

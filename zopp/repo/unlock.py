@@ -198,9 +198,10 @@ def open_keys(
     keyring: Keyring,
     purpose: str,
 ) -> list[Key]:
-    """The keys of (path, file, listed) in their order. Of a *listed* file both commitments are checked; of others (an
-    older version, a foreign change) the caller has to judge what it gets. A file's own shape says whether the server is
-    asked; one request carries all files, up to MAX_BATCH.
+    """The keys of (path, file, listed) in their order. Of a *listed* file both commitments are checked, against the
+    environment's manifest or the entry of another that stands for it; of others (an older version, a foreign change)
+    the caller has to judge what it gets. A file's own shape says whether the server is asked; one request carries all
+    files, up to MAX_BATCH.
 
     IntegrityError, Denied and Unknown as they come, placed at the file: nothing is answered unless all is open."""
     entries = env.manifest.files if env.manifest is not None else {}
@@ -339,7 +340,7 @@ def data_keys(
     """The keys of listed files, commitments checked. `known` holds data keys by path that this command has seen: they
     are tried first, and what is opened is added."""
     keys: dict[str, Key] = {}
-    todo: list[tuple[str, SopsFile, bool]] = []
+    todo: list[tuple[str, SopsFile, bool | FileEntry]] = []
     for file in files:
         if file.sops is None or not file.listed:
             raise IntegrityError("is not the file that the manifest lists", code="file.changed", place=file.path)

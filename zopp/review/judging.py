@@ -358,5 +358,5 @@ def _other_files(sides: Sides) -> None:
         sides.review.say(WARNING, "guarding", words, path, fix=f"{_OWNED}: /{owner.lstrip('/')}")
 
 
-def _own_rules(data: bytes | None) -> str:
-    return "" if data is None else blocks.without_block(data.decode("utf-8", "surrogateescape"))
+def _own_rules(data: bytes | None) -> bytes:
+    return b"" if data is None else blocks.without_block(data)

@@ -114,9 +114,11 @@ def replace_tree(
     lastmodified: str,
     allow_clear: bool = False,
     iv: Callable[[int], bytes] = os.urandom,
+    reuse: Stash | None = None,
 ) -> bytes:
     """The file with the content of `tree` (an editor's result). Unchanged leaves keep their ciphertext, also moved ones
-    whose additional data is the same. Errors as `edit`; the number of documents cannot change."""
+    whose additional data is the same. `reuse`: texts of another version under the same data key, taken for the new
+    values that they hold. Errors as `edit`; the number of documents cannot change."""
     if len(tree.documents) != len(file.parsed.documents):
         raise FormatError("the number of documents cannot change", code="unsupported_layout")
 
@@ -124,7 +126,7 @@ def replace_tree(
         for draft, document in zip(drafts, tree.documents, strict=True):
             draft.become(document)
 
-    return _Session(file, data_key, iv).run(apply, lastmodified, allow_clear)
+    return _Session(file, data_key, iv, reuse).run(apply, lastmodified, allow_clear)
 
 
 def rotate(
@@ -136,11 +138,12 @@ def rotate(
     threshold: int | None = None,
     lastmodified: str,
     iv: Callable[[int], bytes] = os.urandom,
+    reuse: Stash | None = None,
 ) -> bytes:
     """Every encrypted value under `new_key`, with new IVs, for `groups` (wrapped for the new key already); the
-    layout is
-    kept. IntegrityError if a value or the MAC does not hold under `old_key`; FormatError `foreign_keys`, `same_key`."""
-    return rekeying.rotate(file.scan, old_key, new_key, groups, threshold, lastmodified, iv)
+    layout is kept. `reuse` as in `replace_tree`, under `new_key`. IntegrityError if a value or the MAC does not hold
+    under `old_key`; FormatError `foreign_keys`, `same_key`."""
+    return rekeying.rotate(file.scan, old_key, new_key, groups, threshold, lastmodified, iv, reuse)
 
 
 def replace_groups(file: SopsFile, groups: tuple[tuple[Entry, ...], ...], *, threshold: int | None = None) -> bytes:
@@ -164,7 +167,7 @@ class _KeepNodes(Walk):
 class _Session:
     """One opened file: original nodes with their plaintext, then drafts, then edits."""
 
-    def __init__(self, file: SopsFile, data_key: bytes, iv: Callable[[int], bytes]) -> None:
+    def __init__(self, file: SopsFile, data_key: bytes, iv: Callable[[int], bytes], reuse: Stash | None = None) -> None:
         scan = file.scan
         recipients.check_writable(scan)
         parsed = file.parsed
@@ -173,6 +176,7 @@ class _Session:
         self.file = file
         self.scan = scan
         self.iv = iv
+        self.reuse = reuse or {}
         self.selector = scan.metadata.selector
         self.aead = _fast.aesgcm(check_key(data_key))
         values, pieces = scans.open_leaves(scan, self.aead, [])
@@ -228,7 +232,8 @@ class _Session:
         return walk
 
     def stash(self, draft: Draft, number: int) -> Stash:
-        """The ciphertexts of original leaves that are no longer in the draft, for values that only moved."""
+        """The ciphertexts of original leaves that are no longer in the draft, for values that only moved; behind them
+        those of another version, unless this one holds them too."""
         present: set[int] = set()
         _collect(draft.root, present)
         stash: Stash = {}
@@ -245,6 +250,10 @@ class _Session:
             if isinstance(value, Comment) and value.text == leaf[3]:
                 continue  # it never opened
             stash.setdefault((leaf[2], *cipher.canonical(value)), []).insert(0, leaf[3])
+        if self.reuse:
+            own = {leaf[3] for leaf in self.scan.leaves if isinstance(leaf[3], str)}
+            for what, texts in self.reuse.items():  # taken from the end: one's own first
+                stash[what] = [*(text for text in texts if text not in own), *stash.get(what, [])]
         return stash
 
     def reselected(self, walk: SealingWalk, allow_clear: bool) -> list[_Edit]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from zopp.sopsfile.recipients import Groups
+    from zopp.sopsfile.sealing import Stash
 
 
 def reread(data: bytes, fmt: str) -> Scan:
@@ -71,10 +72,12 @@ def rotate(
     threshold: "int | None",
     lastmodified: str,
     iv: "Callable[[int], bytes]" = urandom,
+    reuse: "Stash | None" = None,
 ) -> bytes:
     """The file with every encrypted value under `new_key` with a new IV, and with these recipients. Layout, clear text
-    and version stay. IntegrityError if a value or the MAC does not hold under `old_key`; FormatError (`foreign_keys`)
-    if the file names other key types, for which zopp cannot wrap."""
+    and version stay. `reuse`: texts under `new_key` that are taken for the values they hold. IntegrityError if a value
+    or the MAC does not hold under `old_key`; FormatError (`foreign_keys`) if the file names other key types, for which
+    zopp cannot wrap."""
     recipients.check_writable(scan)
     if scan.metadata.foreign:
         raise FormatError("the file names other key types, which must be dropped first", code="foreign_keys")
@@ -87,16 +90,17 @@ def rotate(
     values, pieces = scans.open_leaves(scan, old_aead, warnings)
     scans.check_mac(scan, old_aead, pieces)
     unopened = {line for line, _ in warnings}
+    ready = {what: list(texts) for what, texts in (reuse or {}).items()}
     edits = []
     for leaf, value in zip(scan.leaves, values, strict=True):
         kind, _, aad, stored, start, end, line, _ = leaf
         if not kind & SELECTED or not stored or value is None or isinstance(value, (Mapping, Sequence)):
             continue
-        if kind & COMMENT:
-            if line not in unopened:
-                edits.append(comment_edit(scan, leaf, cipher.encrypt(aead, value, aad, iv)))
-        else:
-            edits.append(recipients.restyle(scan, start, end, cipher.encrypt(aead, value, aad, iv)))
+        if kind & COMMENT and line in unopened:
+            continue
+        kept = ready.get((aad, *cipher.canonical(value))) if ready else None
+        text = kept.pop() if kept else cipher.encrypt(aead, value, aad, iv)
+        edits.append(comment_edit(scan, leaf, text) if kind & COMMENT else recipients.restyle(scan, start, end, text))
     sealed = mac.seal(aead, pieces, scan.metadata.selector.mac_only_encrypted, lastmodified, iv)
     edits += recipients.stamp_edits(scan, lastmodified, sealed)
     edits += recipients.group_edits(scan, groups, threshold)
