@@ -34,6 +34,9 @@ HEAVY = {
 }  # fmt: skip
 
 
+WITH_RE = HEAVY - {"enum"}  # `re` brings it
+
+
 def run(repo: Repo, *argv: str) -> tuple[set[str], int, list[str], int]:
     out = repo.base / "loaded"
     done = subprocess.run(
@@ -60,7 +63,7 @@ def test_a_file_with_a_credential_word(repo: Repo) -> None:
     repo.stage("app.py", "password = read()\nurl = 'http://x'\n" * 13)
     modules, patterns, started, code = run(repo)
     assert code == 0
-    assert not modules & HEAVY
+    assert not modules & WITH_RE
     assert patterns == 1
     assert len(started) == 2
 
@@ -75,7 +78,7 @@ def test_rules_are_parsed_once(repo: Repo) -> None:
     assert {"yaml", "tomllib"} <= first
     second, _, started, code = run(repo)
     assert code == 0
-    assert not second & HEAVY
+    assert not second & WITH_RE
     assert len(started) == 2
 
 
@@ -86,7 +89,7 @@ def test_a_finding(repo: Repo) -> None:
     repo.stage("app.py", f"x = '{token()}'\n")
     modules, patterns, started, code = run(repo)
     assert code == 1
-    assert not modules & HEAVY
+    assert not modules & WITH_RE
     assert patterns == 1
     assert len(started) == 2
 

@@ -50,7 +50,8 @@ def test_examples(rule: Rule) -> None:
 def test_form(rule: Rule) -> None:
     assert rule.link.startswith("https://")
     assert rule.keywords and all(len(word) >= 3 and word == word.lower() for word in rule.keywords)
-    assert not re.search(r"[^\\]\+|(?<![\\\[])\*(?!\])", re.sub(r"\[[^\]]*\]", "", rule.body)), "bounded repeats only"
+    # `}+` is possessive: bounded, and never given back.
+    assert not re.search(r"[^\\}]\+|(?<!\\)\*", re.sub(r"\[[^\]]*\]", "", rule.body)), "bounded repeats only"
     assert re.compile(rule.pattern).groups >= 1
     true = rule.true()
     assert any(word in true.lower() for word in rule.keywords)
@@ -58,13 +59,14 @@ def test_form(rule: Rule) -> None:
         runs = match.runs_of(true.encode()).lower()
         assert any(word.encode() in runs for word in rule.keywords), "the keyword stands in a long run"
     if rule.shown:
-        assert len(rule.shown) < 32
+        assert len(rule.shown) < 40
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_hostile_input(rule: Rule) -> None:
     """100 KB built to make a pattern go back and forth, in under 100 ms (of processor time)."""
     regex = re.compile(rule.pattern, re.DOTALL if rule.multiline else 0)
+    number = [each[0] for each in _table.RULES].index(rule.id)
     word = rule.keywords[0]
     half = rule.true()[: len(rule.true()) // 2]
     for text in (word * (100_000 // len(word)), (word + "a" * 30) * (100_000 // (len(word) + 30)),
@@ -73,9 +75,9 @@ def test_hostile_input(rule: Rule) -> None:
         data = text.encode()[:100_000]
         low = data.lower()
         start = time.process_time()
-        for begin, end in match._windows([each.encode() for each in rule.keywords], low, *rule.reach):
-            for _ in regex.finditer(data, begin, end):
-                pass
+        places = match.places_of([each.encode() for each in rule.keywords], low)
+        for _ in match.matches(number, regex, places, data):
+            pass
         assert time.process_time() - start < 0.1, text[:40]
 
 
@@ -84,7 +86,12 @@ def test_no_match_in_freshly_encrypted_files() -> None:
     source = random.Random(11)
     for number in range(180):
         fmt = ("yaml", "json", "binary")[number % 3]
-        keys = {f"{source.choice(['password', 'token', 'api_key', 'x'])}_{i}": some(ALNUM, source.randint(1, 60), number * 50 + i) for i in range(9)}
+        keys = {
+            f"{source.choice(['password', 'token', 'api_key', 'x'])}_{i}": some(
+                ALNUM, source.randint(1, 60), number * 50 + i
+            )
+            for i in range(9)
+        }
         if fmt == "yaml":
             plain = "".join(f"{key}: {value}x\n" for key, value in keys.items())
         else:
@@ -113,10 +120,11 @@ def test_streamed_and_whole_texts_are_judged_alike(monkeypatch: pytest.MonkeyPat
     parts = []
     for number in range(60):
         parts.append("lorem ipsum dolor\n" * source.randint(10, 900))
+        body = "\n".join(some(BASE64, 64, number * 9 + i) for i in range(20))
         parts.append(
             source.choice(
                 [f"k {token(number)}\n", f"password: {password(number)}\n", f"{some(HEX, 64, number)}\n",
-                 f"-----BEGIN PRIVATE {'KEY'}-----\n" + "\n".join(some(BASE64, 64, number * 9 + i) for i in range(20)) + "\n-----END\n"]
+                 f"-----BEGIN PRIVATE {'KEY'}-----\n{body}\n-----END\n"]
             )
         )  # fmt: skip
     data = "".join(parts).encode()
@@ -126,29 +134,59 @@ def test_streamed_and_whole_texts_are_judged_alike(monkeypatch: pytest.MonkeyPat
     blocks = [data[at : at + 7777] for at in range(0, len(data), 7777)]
     streamed = [(p.line, p.column, p.hit.rule, p.hit.secret) for p in search.streamed(iter(blocks))]
     assert len(whole) > 10
-    assert [w[2:] for w in sorted(whole)] == [s[2:] for s in sorted(streamed)]
-    if seed % 2 == 0:
-        assert sorted(whole) == sorted(streamed)
+    assert sorted(whole) == sorted(streamed)
 
 
 # --- the generic rule
 
-SECRETS = [
-    "password = '{v}'", 'DB_PASSWORD="{v}"', "api_key: {v}", "apiKey: '{v}',", '"clientSecret": "{v}",', "SECRET_KEY={v}",
-    "export AUTH_TOKEN={v}", "auth.token={v}", "--password {v}", "--api-key={v}", 'set_password("{v}")',
-    "<password>{v}</password>", '<add key="DbPassword" value="{v}" />', "X-Api-Key: {v}", "Authorization: Bearer {v}",
-    "Authorization: Basic {v}", "spring.datasource.password={v}", "pwd := \"{v}\"", "$config['password'] = '{v}';",
-    ":password => '{v}',", 'os.environ.get("API_TOKEN", "{v}")', "password: >-\n  {v}\n", "secret_access_key = {v}",
-    'ENV["SECRET_TOKEN"] = "{v}"', "  - name: DB_PASSWORD\n    value: {v}\n", 'const accessToken = `{v}`',
-    'private_key = b"{v}"', "encryptionKey={v}", "requirepass {v}"[:0] + "redis_password {v}"[:0] + "redis-password: {v}",
-    'Password={v};Server=x', "credentials = '{v}'", 'std::string api_secret("{v}");', 'let password: String = "{v}";',
-]  # fmt: skip
+SECRETS = """
+password = '{v}'
+DB_PASSWORD="{v}"
+api_key: {v}
+apiKey: '{v}',
+"clientSecret": "{v}",
+SECRET_KEY={v}
+export AUTH_TOKEN={v}
+auth.token={v}
+--password {v}
+--api-key={v}
+set_password("{v}")
+<password>{v}</password>
+<add key="DbPassword" value="{v}" />
+X-Api-Key: {v}
+Authorization: Bearer {v}
+Authorization: Basic {v}
+spring.datasource.password={v}
+pwd := "{v}"
+$config['password'] = '{v}';
+:password => '{v}',
+os.environ.get("API_TOKEN", "{v}")
+secret_access_key = {v}
+ENV["SECRET_TOKEN"] = "{v}"
+const accessToken = `{v}`
+private_key = b"{v}"
+encryptionKey={v}
+redis-password: {v}
+Password={v};Server=x
+credentials = '{v}'
+std::string api_secret("{v}");
+let password: String = "{v}";
+""".strip().split("\n")
+SECRETS += ["password: >-\n  {v}\n", "  - name: DB_PASSWORD\n    value: {v}\n"]
 
 
 @pytest.mark.parametrize("form", SECRETS)
 @pytest.mark.parametrize(
     "value",
-    [password(5), password(6, 16), some(HEX, 32, 3), some(HEX, 40, 4), some(BASE64, 40, 5), some(URLSAFE, 43, 6), "Tr0ub4dor&3xYq!"],
+    [
+        password(5),
+        password(6, 16),
+        some(HEX, 32, 3),
+        some(HEX, 40, 4),
+        some(BASE64, 40, 5),
+        some(URLSAFE, 43, 6),
+        "Tr0ub4dor&3xYq!",
+    ],
     ids=["alnum24", "alnum16", "hex32", "hex40", "base64", "urlsafe", "signs"],
 )
 def test_generic_finds(form: str, value: str) -> None:
@@ -160,19 +198,42 @@ def test_generic_finds(form: str, value: str) -> None:
     assert hits[0].secret.startswith(value.rstrip("=").encode()[:12])
 
 
-NOT_SECRETS = [
-    "password = os.environ['DB_PASSWORD_2']", "password = ${DB_PASSWORD}", 'password: "{{ vault_password_1 }}"',
-    "api_key = $(get-key 12345678)", 'password = "changeme123"', 'token = "your-token-here-123"', "secret: <your-secret-1>",
-    "password: xxxxxxxxxxxxxxxx", 'password = "password123"', "token_url = 'https://example.org/oauth2/token1'",
-    "secret_name: my-app-secret-v2", "secretName: db-credentials-2024", "tokenizer = AutoTokenizer2.from_pretrained",
-    'key = "a8f5f167f44f4964e6c998dee827110c"', "public_key = 'a8f5f167f44f4964e6c998dee827110c'",
-    'passwordFile: "/run/secrets/db_password1"', "password_length = 12345678", "token = request.headers.get2('x')",
-    "self.password = hash_password(password1)", "password: Optional[str] = None1234", "def password(self, value1=None):",
-    "PASSWORD_REGEX = '^[a-z0-9]{8,}$'", 'secret = "aws:kms:alias/my-key-01"', "secretKeyRef: {name: app1-secret2}",
-    "password=1234567", "token: 00000000000000000000", "# password: the one from 1Password", 'passphrase = "correct horse battery"',
-    "tokens = count_tokens2(text)", "access_key: op://vault/item1/field2", "pwd = /home/user1/project2",
-    'secret: "ENC[AES256_GCM,data:abc1,iv:x]"', "api_key_id = 'my-key-id-0001'", "assert password == 'test1234'",
-]  # fmt: skip
+NOT_SECRETS = r"""
+password = os.environ['DB_PASSWORD_2']
+password = ${DB_PASSWORD}
+password: "{{ vault_password_1 }}"
+api_key = $(get-key 12345678)
+password = "changeme123"
+token = "your-token-here-123"
+secret: <your-secret-1>
+password: xxxxxxxxxxxxxxxx
+password = "password123"
+token_url = 'https://example.org/oauth2/token1'
+secret_name: my-app-secret-v2
+secretName: db-credentials-2024
+tokenizer = AutoTokenizer2.from_pretrained
+key = "a8f5f167f44f4964e6c998dee827110c"
+public_key = 'a8f5f167f44f4964e6c998dee827110c'
+passwordFile: "/run/secrets/db_password1"
+password_length = 12345678
+token = request.headers.get2('x')
+self.password = hash_password(password1)
+password: Optional[str] = None1234
+def password(self, value1=None):
+PASSWORD_REGEX = '^[a-z0-9]{8,}$'
+secret = "aws:kms:alias/my-key-01"
+secretKeyRef: {name: app1-secret2}
+password=1234567
+token: 00000000000000000000
+# password: the one from 1Password
+passphrase = "correct horse battery"
+tokens = count_tokens2(text)
+access_key: op://vault/item1/field2
+pwd = /home/user1/project2
+secret: "ENC[AES256_GCM,data:abc1,iv:x]"
+api_key_id = 'my-key-id-0001'
+assert password == 'test1234'
+""".strip().split("\n")
 
 
 @pytest.mark.parametrize("text", NOT_SECRETS)
@@ -231,14 +292,20 @@ def test_encoded_texts_are_found_at_every_place() -> None:
     data = f"a: {run}\nb: {run}\nc: {b'hello there, text again!'.hex()}\n".encode()
     texts = list(encoded.texts(data, match.runs_of(data)))
     assert [data[at : at + 4] for at, _, how in texts if how == "base64"] == [run[:4].encode()] * 2
-    assert [how for _, _, how in texts] == ["base64", "base64", "hex"]
+    assert sorted(how for _, _, how in texts) == ["base64", "base64", "hex"]
 
 
-@pytest.mark.parametrize("data", [b"", b"0", b"\x30\x80" + bytes(80), b"\x30\x03\x02\x01\x00", b"\xfe\xed\xfe\xed" + bytes(8), b"\xc5"])
+@pytest.mark.parametrize(
+    "data", [b"", b"0", b"\x30\x80" + bytes(80), b"\x30\x03\x02\x01\x00", b"\xfe\xed\xfe\xed" + bytes(8), b"\xc5"]
+)
 def test_no_key_in_damaged_bytes(data: bytes) -> None:
     assert binkeys.what(data) is None
 
 
 def test_known_examples_pass() -> None:
-    text = "aws_access_key_id = AKIAIOSFODNN7" + "EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG" + "/bPxRfiCYEXAMPLEKEY\n"
+    text = (
+        "aws_access_key_id = AKIAIOSFODNN7"
+        + "EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG"
+        + "/bPxRfiCYEXAMPLEKEY\n"
+    )
     assert search.placed(text.encode()) == []

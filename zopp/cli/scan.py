@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
-    if args.paths and (args.staged or args.all or args.range or args.reindex):
+    if args.paths and (args.staged or args.all or args.range is not None or args.reindex):
         raise UsageError("PATH and a mode exclude each other", hint="zopp scan --help")
     if args.reindex:
         from zopp.cli import reindex
@@ -75,7 +75,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _scan(args: argparse.Namespace, options: running.Options, ctx: Context) -> Result:
-    if args.range:
+    if args.range is not None:
         from zopp.scan import receive
 
         return receive.commits(ctx.env, args.range, options=options)

@@ -23,8 +23,8 @@ def _pattern(name: str) -> "Any":
 
         text = {
             "base64": rb"[0-9A-Za-z+/]{20,}={0,2}|[0-9A-Za-z_-]{20,}={0,2}",
-            "unicode": rb"(?:(?:\\u00[2-7][0-9A-Fa-f])|[0-9A-Za-z_./+=:-]){8,4000}",
-            "percent": rb"[0-9A-Za-z_./+=:~&?-]{0,2000}(?:%[2-7][0-9A-Fa-f][0-9A-Za-z_./+=:~&?-]{0,400}){1,200}",
+            "unicode": rb"(?:\\u00[2-7][0-9A-Fa-f]|[0-9A-Za-z_./+=:-]){8,4000}",
+            "percent": rb"(?:%[2-7][0-9A-Fa-f]|[0-9A-Za-z_./+=:~&?-]){12,4000}",
             "folded": (
                 rb"(?:^|\n)[ \t]{0,12}([0-9A-Za-z+/]{60,200}\r?\n(?:[ \t]{0,12}[0-9A-Za-z+/]{60,200}\r?\n){0,400}"
                 rb"[ \t]{0,12}[0-9A-Za-z+/]{1,200}={0,2})"
@@ -77,20 +77,42 @@ def texts(data: bytes, runs: bytes) -> "Iterator[tuple[int, bytes, str]]":
                     plain = unhexlify(run)
                     if _is_text(plain):
                         yield from ((at, plain, "hex") for at in _places(data, run))
-        if b"\n" in data and len(runs) > 120:
+        if sum(1 for run in runs.split(b"\n") if len(run) >= 60 and not run.translate(None, _ALPHABET)) > 1:
             for match in _pattern("folded").finditer(data):
                 joined = b"".join(match.group(1).split())
                 plain = _base64(joined)
                 if plain is not None:
                     yield match.start(1), plain, "base64"
     if b"\\u00" in data:
-        for match in _pattern("unicode").finditer(data):
-            if b"\\u00" in match.group():
-                yield match.start(), _unescaped(match.group()), "escapes"
+        for at, run in _escaped(data, b"\\u00", "unicode"):
+            yield at, _unescaped(run), "escapes"
     if b"%" in data:
-        for match in _pattern("percent").finditer(data):
-            if len(match.group()) >= 12:
-                yield match.start(), _unquoted(match.group()), "percent-encoding"
+        for at, run in _escaped(data, b"%", "percent"):
+            yield at, _unquoted(run), "percent-encoding"
+
+
+_ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/"
+_TOKEN = frozenset(_ALPHABET + b"_.=:~&?-%\\")
+
+
+def _escaped(data: bytes, mark: bytes, name: str) -> "Iterator[tuple[int, bytes]]":
+    """(offset, run) of each run of token characters that holds an escape."""
+    at = data.find(mark)
+    while at >= 0:
+        end = at + len(mark)
+        if data[end : end + 1] in b"234567" and end < len(data):
+            start = at
+            while start > 0 and at - start < 400 and data[start - 1] in _TOKEN:
+                start -= 1
+            while start <= at:
+                match = _pattern(name).match(data, start)
+                if match is None or match.end() <= at:
+                    start += 1
+                    continue
+                yield start, match.group()
+                end = match.end()
+                break
+        at = data.find(mark, end)
 
 
 def _places(data: bytes, run: bytes) -> "Iterator[int]":

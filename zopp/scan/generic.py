@@ -5,7 +5,7 @@ values. `re` is loaded when a credential word stands in the text.
 """
 
 from zopp.scan.finding import Hit
-from zopp.scan.predicates import entropy, placeholder, wordlike
+from zopp.scan.predicates import entropy, placeholder, turns, wordlike
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ _patterns: "dict[bytes, Any]" = {}
 _TAIL = (
     rb"(?P<rest>[\w.-]{0,30})(?P<close>[\"'`]?\]?\)?)[ \t]{0,20}"
     rb"(?:(?P<colon>:)[ \t]{1,20}[|>][+-]?[ \t]{0,4}\r?\n[ \t]{1,20}(?P<block>[^\s\"']{8,150})[ \t]{0,4}(?:\r?\n|$)"
-    rb"|(?P<op>=>|:=|={1,3}|:{1,2}|\?=|\|\|=|,(?=[ \t]{0,4}[\"'`])|\((?=[ \t]{0,4}[\"'`])|>(?=[^\s<>=]{8,150}</)"
+    rb"|(?P<op>=>|:=|={1,3}|:[ \t]{0,4}[A-Za-z][\w.<>|?]{0,30}[ \t]{0,4}=|:{1,2}|\?=|\|\|="
+    rb"|,(?=[ \t]{0,4}[\"'`])|\((?=[ \t]{0,4}[\"'`])|>(?=[^\s<>=]{8,150}</)"
     rb"|[\"'][ \t]{0,4},?[ \t]{0,4}\r?\n?[ \t]{0,20}[\"']?[Vv]alue[\"']?[ \t]{0,4}[:=]"
     rb"|\r?\n[ \t]{0,20}(?:- )?value:|(?<=[ \t])(?=\S))"
     rb"[ \t]{0,20}"
@@ -60,7 +61,8 @@ def _pattern(word: bytes) -> "Any":
 
 def hits(data: bytes, low: bytes) -> "list[Hit]":
     """Every match of the generic rule."""
-    out: "list[Hit]" = []
+    # Two words of one name (`SECRET_KEY`) lead to the same value.
+    out: "dict[int, Hit]" = {}
     for word in _WORDS:
         at = low.find(word)
         while at >= 0:
@@ -76,9 +78,9 @@ def hits(data: bytes, low: bytes) -> "list[Hit]":
             if fits:
                 hit = _look(word, at, end, data, low)
                 if hit is not None:
-                    out.append(hit)
+                    out.setdefault(hit.at, hit)
             at = low.find(word, end)
-    return out
+    return list(out.values())
 
 
 _NAME = b"0123456789abcdefghijklmnopqrstuvwxyz_-."
@@ -177,7 +179,9 @@ def is_value(value: bytes, name: bytes, *, quoted: bool) -> bool:
     if b" " in value or b"\t" in value or b"\\n" in value or b"\\u" in value or b"\\x" in value:
         return False
     low = value.lower()
-    if b"://" in value or low.endswith(_ENDINGS) or value[:1] in b"/~.@\\" or value[:2] == b"--" or b"()" in value:
+    if b"://" in value or low.endswith(_ENDINGS) or value[:1] in b"~.@\\" or value[:2] == b"--" or b"()" in value:
+        return False
+    if value[:1] == b"/" and (size < 20 or wordlike(value)):
         return False
     if value.count(b"/") > 1 and (wordlike(value) or not value.replace(b"/", b"").isalnum()) and size < 40:
         return False
@@ -207,21 +211,10 @@ def is_value(value: bytes, name: bytes, *, quoted: bool) -> bool:
         return False
     classes = upper + lower + special + 1
     if size < 12:
-        return bits >= 2.7 and (classes >= 3 or _turns(value) >= 3)
+        return bits >= 2.7 and (classes >= 3 or turns(value) >= 3)
     if size < 20:
-        return bits >= 2.9 and (classes >= 3 or _turns(value) >= 3)
+        return bits >= 2.9 and (classes >= 3 or turns(value) >= 3)
     return bits >= 3.2
-
-
-def _turns(value: bytes) -> int:
-    """How often letters and digits take turns."""
-    turns = 0
-    before = None
-    for byte in value:
-        now = byte in b"0123456789"
-        turns += before is not None and now != before
-        before = now
-    return turns
 
 
 def _letters(value: bytes, size: int, signs: int, name: bytes, *, quoted: bool) -> bool:

@@ -11,6 +11,7 @@ from zopp.scan.finding import Hit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 # Everything that is no letter, digit or one of _+/=- becomes a space.
@@ -66,8 +67,8 @@ def tokens(data: bytes, runs: bytes, low: bytes) -> "list[Hit]":
     return hits
 
 
-def _windows(keywords: "list[bytes]", low: bytes, before: int, behind: int) -> "list[tuple[int, int]]":
-    """Where a match may lie: round each keyword, overlapping ones merged."""
+def places_of(keywords: "list[bytes]", low: bytes) -> "list[int]":
+    """Where each keyword stands, in order."""
     places: "list[int]" = []
     for keyword in keywords:
         at = low.find(keyword)
@@ -76,40 +77,57 @@ def _windows(keywords: "list[bytes]", low: bytes, before: int, behind: int) -> "
             at = low.find(keyword, at + len(keyword))
     if len(keywords) > 1:
         places.sort()
-    windows: "list[tuple[int, int]]" = []
+    return places
+
+
+def windows(places: "list[int]", before: int, behind: int) -> "list[tuple[int, int]]":
+    """Where a match may lie: round each place, overlapping ones merged."""
+    found: "list[tuple[int, int]]" = []
     start = end = -1
     for at in places:
         if at - before > end:
             if end >= 0:
-                windows.append((start, end))
+                found.append((start, end))
             start = max(0, at - before)
         end = at + behind
     if end >= 0:
-        windows.append((start, end))
-    return windows
+        found.append((start, end))
+    return found
+
+
+def matches(number: int, regex: "Any", places: "list[int]", data: bytes) -> "Iterator[Any]":
+    """The matches of a rule's pattern: tried at its keywords where every match begins with one, else in windows."""
+    *_, before, behind, _, needs, anchored = RULES[number]
+    if anchored:
+        end = 0
+        for at in places:
+            if at >= end:
+                match = regex.match(data, at, at + behind)
+                if match is not None:
+                    end = match.end()
+                    yield match
+        return
+    for start, stop in windows(places, before, behind):
+        if not needs or data.find(needs, start, stop) >= 0:
+            yield from regex.finditer(data, start, stop)
 
 
 def _run(number: int, keywords: "list[bytes]", data: bytes, low: bytes, hits: "list[Hit]") -> None:
-    rule, title, pattern, floor, check, shown, before, behind, dotall = RULES[number]
+    rule, title, pattern, floor, check, shown, _, _, dotall, _, _ = RULES[number]
     regex = _compiled.get(number)
     if regex is None:
         import re
 
         regex = _compiled[number] = re.compile(pattern, re.DOTALL if dotall else 0)
     predicate = predicates.CHECKS[check] if check else None
-    for start, end in _windows(keywords, low, before, behind):
-        for match in regex.finditer(data, start, end):
-            group = match.lastindex or 0
-            secret = match.group(group)
-            if (
-                predicates.published(secret)
-                or (floor and predicates.entropy(secret) < floor)
-                or predicates.dull(secret)
-            ):
-                continue
-            if predicate is not None and not predicate(secret, match.group(), data, match.start(group)):
-                continue
-            hits.append(Hit(match.start(group), rule, title, secret, f"{shown}…" if shown else ""))
+    for match in matches(number, regex, places_of(keywords, low), data):
+        group = match.lastindex or 0
+        secret = match.group(group)
+        if predicates.published(secret) or (floor and predicates.entropy(secret) < floor) or predicates.dull(secret):
+            continue
+        if predicate is not None and not predicate(secret, match.group(), data, match.start(group)):
+            continue
+        hits.append(Hit(match.start(group), rule, title, secret, f"{shown}…" if shown else ""))
 
 
 def all_of(data: bytes, runs: bytes, low: bytes) -> "list[Hit]":

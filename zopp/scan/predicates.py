@@ -159,44 +159,77 @@ def placeholder(text: bytes) -> bool:
     return not text or dull(text) or stopped(text) or reference(text)
 
 
+# How likely one letter follows another in names and prose, a row for each first letter: 5 as in random text, each step
+# a factor of two. Counted once over the words of a Python installation and its documentation.
+_FOLLOWS = (
+    b"45663352504767050767433241",
+    b"75546432641733640663611252",
+    b"73437316516532730546521030",
+    b"64458433711534631554532131",
+    b"63664542312557343776343530",
+    b"64456622700623730655502040",
+    b"62438246601545530664532133",
+    b"82238222702443721545513030",
+    b"54655450102658640566040314",
+    b"72338334635223732361713020",
+    b"63448445713525541464524141",
+    b"63358322702622630255531060",
+    b"75348220703452660253512030",
+    b"62666472614334531267442031",
+    b"34562442314667560755645221",
+    b"72337224602632650756523040",
+    b"51443213413333334543923100",
+    b"72548341704454630565432040",
+    b"52527326603433552367623050",
+    b"62437326701433640665423151",
+    b"55546441502667360667210210",
+    b"72319331700333520343211120",
+    b"73347326702426630763323210",
+    b"53646423601452470468322542",
+    b"64546333501567570466434133",
+    b"72328305710633530333413044",
+)
+
+
+def likeness(text: bytes) -> float:
+    """How much a text is like words, per character: names and prose lie above -0.4, random text below -0.6.
+
+    Letters by what follows what, less for turns between cases and between letters and digits."""
+    total = 0.0
+    before = -1
+    kind = ""
+    for byte in text:
+        if 97 <= byte <= 122:
+            at, now = byte - 97, "a"
+        elif 65 <= byte <= 90:
+            at, now = byte - 65, "A"
+        else:
+            at, now = -1, "0" if 48 <= byte <= 57 else ""
+        if at >= 0 and before >= 0:
+            total += _FOLLOWS[before][at] - 53
+            if kind == "a" and now == "A":
+                total -= 0.5
+        if now and kind and (now == "0") != (kind == "0"):
+            total -= 1.5
+        before, kind = at, now
+    return total / max(1, len(text))
+
+
 def wordlike(text: bytes) -> bool:
     """Whether the text is made of words: names of things, types, files, keys in other formats."""
-    words = parts_of(text)
-    if not words:
-        return False
-    letters = sum(map(len, words))
-    digits = sum(1 for byte in text if byte in _DIGITS)
-    if digits > 4 and digits * 3 > letters:
-        return False
-    odd = 0
-    for word in words:
-        size = len(word)
-        if size <= 2:
-            odd += size if word not in _WORDS else 0
-        elif not _pronounceable(word):
-            odd += size
-    return odd * 3 <= letters
+    size = len(text)
+    return likeness(text) >= (-0.35 if size < 12 else -0.5 if size < 20 else -0.6)
 
 
-def _pronounceable(word: bytes) -> bool:
-    """Vowels in a share that languages have, and no long run of consonants."""
-    vowels = sum(1 for byte in word if byte in b"aeiouy")
-    if vowels * 6 < len(word) or vowels * 3 > len(word) * 2 + 2:
-        return False
-    run = 0
-    for byte in word:
-        run = 0 if byte in b"aeiouy" else run + 1
-        if run > 4:
-            return False
-    return not any(rare in word for rare in _RARE)
-
-
-_RARE = tuple(
-    b"bq bz cj cv cx dx fq fx fz gq gx gz hx hz jb jc jd jf jg jh jk jl jm jn jp jq jr js jt jv jw jx jy jz kq kx kz"
-    b" lx mx mz pq pv px pz qb qc qd qe qf qg qh qj qk ql qm qn qo qp qr qs qt qv qw qx qy qz sx tq tx vb vc vd vf vg"
-    b" vh vj vk vm vn vp vq vt vw vx vz wq wv wx wz xd xj xk xq xr xv xw xz yq yx yz zb zf zg zj zk zn zp zq zr zs zv"
-    b" zx".split()
-)
+def turns(text: bytes) -> int:
+    """How often letters and digits take turns."""
+    count = 0
+    before = None
+    for byte in text:
+        now = byte in _DIGITS
+        count += before is not None and now != before
+        before = now
+    return count
 
 
 # --- predicates that rules name: (secret, match, data, start of the secret) -> whether it is one
@@ -247,6 +280,18 @@ def pem(secret: bytes, whole: bytes, data: bytes, at: int) -> bool:
 _BASE64 = _LETTERS + _DIGITS + b"+/="
 
 
+def putty(secret: bytes, whole: bytes, data: bytes, at: int) -> bool:
+    """The rest of the file stands before it."""
+    return data.rfind(b"PuTTY-User-Key-File-", max(0, at - 16_000), at) >= 0
+
+
+def jwk(secret: bytes, whole: bytes, data: bytes, at: int) -> bool:
+    """Inside one object with a key type."""
+    start = data.rfind(b"{", max(0, at - 8000), at)
+    end = data.find(b"}", at, at + 8000)
+    return start >= 0 and b"kty" in data[start : end if end >= 0 else at + 8000]
+
+
 def url_password(secret: bytes, whole: bytes, data: bytes, at: int) -> bool:
     """Not a placeholder, a port, or the user's name again."""
     user = whole[whole.find(b"://") + 3 if b"://" in whole else 0 :].split(b":")[0]
@@ -276,6 +321,8 @@ CHECKS: "dict[str, Callable[[bytes, bytes, bytes, int], bool]]" = {
     "jwt": jwt,
     "sk": sk,
     "pem": pem,
+    "putty": putty,
+    "jwk": jwk,
     "url_password": url_password,
     "value": value,
     "docker_auth": docker_auth,

@@ -99,7 +99,7 @@ def streamed(blocks: "Iterable[bytes]", user: "Bound | None" = None) -> "list[Pl
             continue
         data = b"".join(pending)
         if first:
-            codec = text._encoding(data)[0]
+            codec = text.encoding(data)[0]
             kind = binkeys.what(data)
             if kind is not None:
                 out.append(Placed(Hit(0, "binary-key", kind, data[:64]), 0, 1, 1, ""))
@@ -129,15 +129,20 @@ def _block(
     next_start = len(data) if last else cut - OVERLAP // 2
     views = [(data, low, cut)]
     if codec:
-        views.insert(0, (data.decode(codec, "replace").encode("utf-8", "surrogatepass"), 0, 1 << 62))
+        mark = text.encoding(data)[1] if first else 0
+        views.insert(0, (_utf8(data[mark:], codec), len(_utf8(data[:low], codec)), len(_utf8(data[mark:cut], codec))))
     seen: "set[tuple[str, bytes]]" = set()
     for view, begin, end in views:
         places = text.Places(view)
         for hit in hits(view, 0, user):
-            if (not begin <= hit.at < end and not last) or hit.at < begin or (hit.rule, hit.secret) in seen:
+            if hit.at < begin or (hit.at >= end and not last) or (view is data and (hit.rule, hit.secret) in seen):
                 continue
             if len(views) > 1:
                 seen.add((hit.rule, hit.secret))
             number, column = places.of(hit.at)
             out.append(Placed(hit, start + hit.at, line + number, column, _allowed(view, hit, user)))
     return data.count(b"\n", 0, next_start)
+
+
+def _utf8(data: bytes, codec: str) -> bytes:
+    return data.decode(codec, "replace").encode("utf-8", "surrogatepass")

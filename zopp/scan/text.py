@@ -8,7 +8,7 @@ so that a byte order mark in front hides nothing.
 _SAMPLE = 4096
 
 
-def _encoding(data: bytes) -> "tuple[str, int]":
+def encoding(data: bytes) -> "tuple[str, int]":
     """(codec, length of the mark) of UTF-16 or UTF-32 bytes, ("", 0) for all else."""
     head = data[:4]
     if head == b"\xff\xfe\0\0":
@@ -41,7 +41,7 @@ def _encoding(data: bytes) -> "tuple[str, int]":
 
 def views(data: bytes) -> "list[bytes]":
     """What is to be searched: the bytes, and before them their UTF-8 form where they are UTF-16 or UTF-32."""
-    codec, mark = _encoding(data)
+    codec, mark = encoding(data)
     if not codec:
         return [data]
     unit = 4 if "32" in codec else 2

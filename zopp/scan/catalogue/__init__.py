@@ -32,6 +32,7 @@ class Rule:
     entropy   least bits a character of the secret; `check` the name of a function of `zopp.scan.predicates`
     shown     what may be shown: a prefix that is the same in every token
     reach     how far before and behind a keyword a match may extend
+    needs     a text that every match holds besides, which is looked for before the pattern runs; "" for none
     parts     an example, as parts to be joined; `false`: two texts that look alike and are not tokens
     """
 
@@ -49,6 +50,7 @@ class Rule:
     raw: bool = False
     multiline: bool = False
     reach: tuple[int, int] = field(default=(160, 2048))
+    needs: str = ""
 
     @property
     def pattern(self) -> bytes:

@@ -16,7 +16,7 @@ def _gitlab(id: str, title: str, prefix: str) -> Rule:
         title=title,
         link=_GITLAB,
         keywords=(prefix,),
-        body=rf"({prefix}[0-9A-Za-z_-]{{20,300}}(?:\.[0-9a-z]{{2}}\.[0-9a-z]{{9}})?)(?![\w-])",
+        body=rf"({prefix}[0-9A-Za-z_-]{{20,300}}+(?:\.[0-9a-z]{{2}}\.[0-9a-z]{{9}})?)(?![\w-])",
         shown=prefix,
         true=lambda: prefix + some(URLSAFE, 20),
         false=lambda: [prefix + "short", prefix + "x" * 20],

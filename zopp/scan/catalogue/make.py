@@ -3,7 +3,7 @@
 import pathlib
 import sys
 
-from zopp.scan.catalogue import Rule, clouds, forges, keys, messaging, services
+from zopp.scan.catalogue import LEFT, Rule, clouds, forges, keys, messaging, services
 
 
 def rules() -> list[Rule]:
@@ -12,13 +12,28 @@ def rules() -> list[Rule]:
     return sorted(found, key=lambda rule: rule.id)
 
 
+def anchored(rule: Rule) -> bool:
+    """Whether every match begins where a keyword stands: then the pattern is tried there and nowhere else."""
+    body = rule.pattern.decode().removeprefix(LEFT).lstrip("(")
+    prefix = ""
+    while body:
+        size = 2 if body[0] == "\\" else 1
+        char, after = body[size - 1 : size], body[size : size + 1]
+        literal = char.isalnum() or char in "_-" if size == 1 else char in ".-$"
+        if not literal or after in "?{*+|":
+            break
+        prefix += char
+        body = body[size:]
+    return all(prefix.lower().startswith(word) for word in rule.keywords)
+
+
 def render() -> str:
     """The text of the module."""
     every = rules()
     lines = [
         '"""Made by `python -m zopp.scan.catalogue.make` from the catalogue: do not edit. Lean."""',
         "",
-        "# (id, title, pattern, least entropy, predicate, public prefix, reach before, reach behind, dot-all)",
+        "# (id, title, pattern, least entropy, predicate, prefix, reach before, behind, dot-all, needs, anchored)",
         "RULES = (",
     ]
     words: dict[str, list[int]] = {}
@@ -26,6 +41,7 @@ def render() -> str:
     for number, rule in enumerate(every):
         fields = (
             rule.id, rule.title, rule.pattern, rule.entropy, rule.check, rule.shown, *rule.reach, rule.multiline,
+            rule.needs.encode(), anchored(rule),
         )  # fmt: skip
         lines.append(f"    {fields!r},")
         for keyword in rule.keywords:
