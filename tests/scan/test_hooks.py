@@ -147,3 +147,62 @@ def test_the_script_is_a_shell_script(repo: Repo, name: str) -> None:
     path = repo.path / ".git/hooks" / name
     assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
     assert "-I -S" in path.read_text()
+
+
+@pytest.fixture
+def framework(repo: Repo) -> Repo:
+    """The real pre-commit framework with our definitions, run from this environment instead of one that it installs."""
+    bin_ = Path(sys.executable).parent
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    for hook in hooks:
+        hook["language"] = "system"
+        hook["entry"] = f"{bin_}/{hook['entry']}"
+    repo.write(".pre-commit-config.yaml", yaml.safe_dump({"repos": [{"repo": "local", "hooks": hooks[:1]}]}))
+    repo.env["PATH"] = f"{bin_}:{repo.env['PATH']}"
+    repo.env["PRE_COMMIT_HOME"] = str(repo.base / "pre-commit")
+    repo.add()
+    repo.commit()
+    return repo
+
+
+def pre_commit(repo: Repo, *argv: str) -> tuple[int, str]:
+    import subprocess
+
+    done = subprocess.run(["pre-commit", *argv], cwd=repo.path, env=repo.env, capture_output=True, check=False)
+    return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def test_the_framework_judges_the_index_in_a_commit(framework: Repo) -> None:
+    code, said = pre_commit(framework, "install")
+    assert code == 0, said
+    assert "the pre-commit framework's" in framework.zopp("doctor").out
+    framework.stage("old.txt", TOKEN + "\n")
+    framework.commit()
+    framework.stage("a.txt", "x\n")
+    framework.stage("old.txt", f"more\n{TOKEN}\n")
+    framework.git("commit", "-q", "-m", "an old token in a touched file")
+    framework.stage("b.txt", TOKEN + "\n")
+    framework.write("b.txt", "cleaned\n")
+    framework.git("commit", "-q", "-m", "x", code=1)
+    assert "b.txt:1:1: github-token" in framework.said
+
+
+def test_the_framework_sweeps_all_files(framework: Repo) -> None:
+    """What other tools answer with 0 bytes and a pass."""
+    framework.stage("old.txt", TOKEN + "\n")
+    framework.commit()
+    code, said = pre_commit(framework, "run", "zopp-guard", "--all-files")
+    assert code == 1 and "old.txt:1:1: github-token" in said
+    framework.git("rm", "-q", "-f", "old.txt")
+    framework.commit()
+    code, said = pre_commit(framework, "run", "zopp-guard", "--all-files", "--verbose")
+    assert code == 0 and "2 files" in said, said
+
+
+def test_the_framework_runs_for_a_deletion(framework: Repo) -> None:
+    """Nothing is handed over then, and the hook runs all the same."""
+    framework.stage("zopp.toml", "[guard]\n")
+    framework.commit()
+    framework.git("rm", "-q", "zopp.toml")
+    code, said = pre_commit(framework, "run", "--verbose")
+    assert code == 0 and "zopp guard" in said and "Passed" in said, said

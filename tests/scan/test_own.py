@@ -1,4 +1,4 @@
-"""(d): the project's own secrets in every form and context; nothing on clean trees; no index or key in tree or output."""
+"""(d): the project's own secrets in every form and context; nothing on clean trees; nothing of it in any output."""
 
 import base64
 import json
@@ -231,3 +231,62 @@ def test_the_encrypted_file_itself_is_no_finding(alice: User) -> None:
     alice.set("DB_PASSWORD2", SECRET + "x")
     alice.git("add", "--all")
     assert alice.zopp("scan").code == 0
+
+
+# --- zopp's block in .sops.yaml
+
+RULE = "    - path_regex: .*\n      age: age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj\n"
+CHANGES = {
+    "rule-before": lambda text: text.replace("creation_rules:\n", "creation_rules:\n" + RULE, 1),
+    "recipient": lambda text: text.replace(
+        "age: 'age1", "age: 'age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869,age1", 1
+    ),
+    "gone": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_zopps_block_must_stand_unchanged_and_first(team: Team, how: str) -> None:
+    alice = team.alice
+    alice.write(".sops.yaml", CHANGES[how](alice.read(".sops.yaml").decode()))
+    alice.git("add", "--all")
+    said = alice.zopp("scan", "--json")
+    assert said.code == 1
+    assert [row["rule"] for row in said.json["findings"]] == ["sops-rules"]
+
+
+def test_the_block_deleted_and_a_nearer_file(team: Team) -> None:
+    alice = team.alice
+    alice.git("rm", "-q", ".sops.yaml")
+    assert "sops-rules" in alice.zopp("scan").out
+    alice.git("reset", "-q", "--hard")
+    alice.write("secrets/.sops.yaml", "creation_rules:\n" + RULE)
+    alice.git("add", "--all")
+    assert "secrets/.sops.yaml:1:1: sops-rules" in alice.zopp("scan").out
+    alice.write("secrets/.sops.yaml", "creation_rules:\n    - path_regex: other\n      age: x\n")
+    alice.git("add", "--all")
+    assert alice.zopp("scan").code == 0
+
+
+def test_the_block_follows_the_policy(team: Team) -> None:
+    """A grant changes it, and the guard agrees; staged without it, it does not. One's own rules behind it are free."""
+    alice = team.alice
+    alice.ok("grant", "bob", "read", "api")
+    alice.git("add", "--all")
+    assert alice.zopp("scan").code == 0, alice.zopp("scan").text
+    alice.git("reset", "-q", "--", ".sops.yaml")
+    assert "sops-rules" in alice.zopp("scan").out
+    alice.write(".sops.yaml", alice.read(".sops.yaml").decode() + "    - path_regex: mine\n      age: x\n")
+    alice.git("add", "--all")
+    assert alice.zopp("scan").code == 0
+
+
+def test_a_sops_file_that_no_manifest_lists(team: Team) -> None:
+    """A finding where secrets lie, a note elsewhere."""
+    alice = team.alice
+    alice.write("secrets/copy.yaml", alice.read("secrets/dev.yaml"))
+    alice.git("add", "--all")
+    assert "secrets/copy.yaml:1:1: unlisted" in alice.zopp("scan").out
+    alice.git("mv", "secrets/copy.yaml", "copy.yaml")
+    said = alice.zopp("scan")
+    assert said.code == 0 and "copy.yaml: is a sops file that no manifest lists" in said.err

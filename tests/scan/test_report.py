@@ -2,12 +2,14 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from tests.scan.repo import Repo, password, sealed, token
+from tests.scan.repo import ROOT, Repo, password, sealed, token
 
 CANARY = token(77)
 PASSWORD = password(78)
@@ -18,7 +20,7 @@ WEAK = "hunter2weak"
 def planted(tmp_path: Path) -> Repo:
     """A canary in every check that needs no key."""
     repo = Repo(tmp_path).start()
-    repo.stage(".sops.yaml", "creation_rules:\n  - path_regex: ^secrets/\n")
+    repo.stage(".sops.yaml", "creation_rules:\n  - path_regex: ^secrets/.*yaml$\n")
     repo.stage("secrets/a.yaml", f"db:\n  password: {WEAK}\n# {CANARY}\n")
     repo.stage("secrets/b.yaml", sealed("a: b\n").decode().replace("a: ENC", f"clear: {WEAK}\na: ENC"))
     repo.stage("secrets/c.yaml", f"a: [{CANARY}\n")
@@ -169,6 +171,7 @@ def test_a_large_sweep_by_several_processes_is_the_same(repo: Repo, monkeypatch:
 
 def test_help_has_examples(repo: Repo) -> None:
     for verb in ("scan", "hooks"):
-        said = repo.zopp(verb, "--help")
-        assert said.code == 0 and f"zopp {verb}" in said.out and "examples:" in said.out
+        argv = [sys.executable, "-m", "zopp.cli.main", verb, "--help"]
+        done = subprocess.run(argv, cwd=ROOT, env=repo.env, capture_output=True, check=False, text=True)
+        assert done.returncode == 0 and f"zopp {verb}" in done.stdout and "examples:" in done.stdout
     assert repo.guard("--help").code == 0

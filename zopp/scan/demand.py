@@ -136,7 +136,7 @@ class Rules:
         self.tree = tree
         self.environ = environ
         self.problems: "dict[str, Problem]" = {}
-        self._sops: "dict[str, list[tuple[_Matcher | None, dict[str, Any], bool]]]" = {}
+        self._sops: "dict[str, list[tuple[_Matcher | None, dict[str, Any]]]]" = {}
         self._settings: "dict[str, dict[str, Any] | None]" = {}
         self._listed: "dict[str, str] | None" = None
         # Environment -> a hash of what its manifest lists, for the age of the index of own secrets.
@@ -157,8 +157,8 @@ class Rules:
     def _problem(self, path: str, what: str) -> None:
         self.problems.setdefault(path, Problem(path, what))
 
-    def sops_rules(self, folder: str) -> "list[tuple[_Matcher | None, dict[str, Any], bool]]":
-        """(matcher, rule, wide) of the `.sops.yaml` in a folder."""
+    def sops_rules(self, folder: str) -> "list[tuple[_Matcher | None, dict[str, Any]]]":
+        """(matcher, rule) of each rule in the `.sops.yaml` in a folder."""
         if folder in self._sops:
             return self._sops[folder]
         path = _join(folder, SOPS_CONFIG)
@@ -172,7 +172,7 @@ class Rules:
         made = []
         for rule in rules:
             pattern = rule["regex"]
-            made.append((None if pattern is None else _Matcher(pattern), rule, False))
+            made.append((None if pattern is None else _Matcher(pattern), rule))
         self._sops[folder] = made
         return made
 
@@ -263,7 +263,7 @@ class Rules:
     def _first(self, folder: str, path: str) -> "Demand | None":
         """What the first rule that matches in a folder's `.sops.yaml` demands."""
         inner = path[len(folder) + 1 :] if folder else path
-        for number, (matcher, rule, _) in enumerate(self.sops_rules(folder), 1):
+        for number, (matcher, rule) in enumerate(self.sops_rules(folder), 1):
             if matcher is None:
                 return None  # the rule for all that is left demands nothing of files without metadata
             if matcher.search(inner):

@@ -11,7 +11,7 @@ from zopp.scan.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from zopp.scan.own import Index
@@ -41,9 +41,9 @@ class Item:
 class Batch:
     """What is judged together. `replaced`: for each parent the ids of the blobs that are replaced or deleted; empty:
     all is new (whole files). `rules`: those of the tree, on a server also those of the ref's old tip. `message`: a
-    commit's or tag's, None if there is none to judge."""
+    commit's or tag's, None if there is none to judge. `touched`: every changed path, deleted ones too."""
 
-    __slots__ = ("commit", "items", "message", "replaced", "rules")
+    __slots__ = ("commit", "items", "message", "replaced", "rules", "touched")
 
     def __init__(
         self,
@@ -53,7 +53,9 @@ class Batch:
         *,
         commit: str = "",
         message: "bytes | None" = None,
+        touched: "Iterable[str]" = (),
     ) -> None:
+        self.touched = touched
         self.items = items
         self.rules = rules
         self.replaced = replaced
@@ -95,9 +97,6 @@ class Guard:
         self._user = self._user_of(batch.rules[0]) if batch.rules else None
         candidates: "list[tuple[Item, Placed]]" = []
         self._fetch(batch, candidates)
-        for rules in batch.rules:
-            for problem in rules.problems.values():
-                self._problem(problem.path, problem.what, batch.commit)
         if any(not placed.suppressed for _, placed in candidates):
             candidates = self._new(batch, candidates)
         for item, placed in candidates:
@@ -105,6 +104,22 @@ class Guard:
         if batch.message is not None:
             for placed in search.placed(batch.message, self._user_for(MESSAGE, batch.commit)):
                 self._token(batch, MESSAGE, placed)
+        if any(path.endswith((".sops.yaml", "policy.jsonl")) for path in batch.touched):
+            self._block(batch)
+        for rules in batch.rules:
+            for problem in rules.problems.values():
+                self._problem(problem.path, problem.what, batch.commit)
+
+    def stream(self, batch: Batch, item: Item, size: int, blocks: "Iterable[bytes]") -> None:
+        """Judge one file of a batch that is too large to be held whole, all of it as new. `blocks` are its bytes."""
+        for rules in batch.rules:
+            rules.prepare([item.path])
+        self._user = self._user_of(batch.rules[0])
+        self.result.files += 1
+        candidates: "list[tuple[Item, Placed]]" = []
+        self._large(batch, item, size, blocks, candidates)
+        for _, placed in candidates:
+            self._token(batch, item.path, placed)
 
     # --- what is read
 
@@ -118,7 +133,7 @@ class Guard:
             part = wanted[at : at + 64]
 
             def large(index: int, _id: str, size: int, blocks: "Any", part: "list[Item]" = part) -> None:
-                self.large(batch, part[index], size, blocks, candidates)
+                self._large(batch, part[index], size, blocks, candidates)
 
             done: "set[int]" = set()
 
@@ -132,12 +147,9 @@ class Guard:
                 elif number not in done:
                     raise Unknown("a blob is missing", code="git.failed", place=printable(part[number].path))
 
-    def large(
+    def _large(
         self, batch: Batch, item: Item, size: int, blocks: "Any", candidates: "list[tuple[Item, Placed]]"
     ) -> None:
-        """Judge a file that is too large to be held whole. `blocks` are its bytes."""
-        if item.data is None and not item.blob:
-            self.result.files += 1
         self.result.bytes += size
         if any(rules.demands(item.path) for rules in batch.rules):
             self._problem(item.path, f"is too large ({size >> 20} MB) to be judged as a sops file", batch.commit)
@@ -181,6 +193,22 @@ class Guard:
             self._add(Finding(ENCRYPTED, rule, path, line, 1, what, hint=hint, commit=batch.commit))
         if verdict.carries and not verdict.unknown:
             self._unlisted(batch, path)
+
+    def _block(self, batch: Batch) -> None:
+        """zopp's rules for stock sops, where a change may break them."""
+        from zopp.scan import ourblock
+
+        if not any(map(ourblock.concerns, batch.touched)):
+            return
+        try:
+            found = ourblock.faults(batch.rules[0])
+        except ZoppError as exc:
+            self._problem(".zopp/policy.jsonl", exc.message, batch.commit)
+            return
+        for path, what in found:
+            self._add(
+                Finding(ENCRYPTED, "sops-rules", path, 1, 1, what, hint="mend it: zopp rekey", commit=batch.commit)
+            )
 
     def _unlisted(self, batch: Batch, path: str) -> None:
         """A sops file that no manifest lists: a finding where secrets lie, a note elsewhere."""

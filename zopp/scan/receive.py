@@ -215,14 +215,15 @@ def _batch(commit: _Commit, rules: "list[Rules]", objects: Objects) -> Batch:
     replaced = [[e.old for e in entries.values() if e.old and e.old_mode != SUBMODULE] for entries in by_path]
     if not commit.parents:
         replaced = []
-    return Batch(items, rules, replaced, commit=commit.id, message=_message(objects, commit.id))
+    return Batch(items, rules, replaced, commit=commit.id, message=_message(objects, commit.id), touched=by_path[0])
 
 
 def _message(objects: Objects, object_id: str) -> bytes:
     found = objects.get([object_id.encode()])[0]
     if found is None:
         raise Unknown("an object is missing", code="git.failed")
-    return found.data.partition(b"\n\n")[2]
+    body: bytes = found.data.partition(b"\n\n")[2]
+    return body
 
 
 def _named(new: str, ref: str, guard: Guard, git: Git, objects: Objects, environ: "Mapping[str, str]") -> None:

@@ -144,4 +144,4 @@ def _judge(
     tree = GitTree(git, objects, ":", base="HEAD", staged=staged)
     rules = Rules(tree, environ)
     guard: Guard = running.guard(result, objects, environ, common, rules, options)
-    guard.judge(Batch(items, [rules], replaced))
+    guard.judge(Batch(items, [rules], replaced, touched=staged))

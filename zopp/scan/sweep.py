@@ -160,7 +160,7 @@ def _part(
                 if mode == LINK:
                     batch.append(Item(name, mode, "", data=os.fsencode(os.readlink(full))))
                 elif length > WHOLE:
-                    guard.large(Batch([], [rules], []), Item(name, mode, ""), length, _blocks(full))
+                    guard.stream(Batch([], [rules], []), Item(name, mode, ""), length, _blocks(full))
                 else:
                     with open(full, "rb") as file:
                         batch.append(Item(name, mode, "", data=file.read()))

@@ -256,11 +256,12 @@ def _groups(match: "Any") -> int:
 
 
 def _found(pattern: str, text: bytes) -> bool:
-    return _timed(pattern, lambda: _compiled(pattern).search(text) is not None)
+    return bool(_timed(pattern, lambda: _compiled(pattern).search(text) is not None))
 
 
 def _all(rule: str, pattern: str, data: bytes) -> "list[Any]":
-    return _timed(rule, lambda: list(_compiled(pattern).finditer(data)))
+    found: "list[Any]" = _timed(rule, lambda: list(_compiled(pattern).finditer(data)))
+    return found
 
 
 def _timed(name: str, work: "Callable[[], Any]") -> "Any":
