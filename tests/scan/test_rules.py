@@ -309,3 +309,9 @@ def test_known_examples_pass() -> None:
         + "/bPxRfiCYEXAMPLEKEY\n"
     )
     assert search.placed(text.encode()) == []
+
+
+def test_windows_begin_inside_the_text_and_are_merged() -> None:
+    assert match.windows([], 40, 100) == []
+    assert match.windows([8], 40, 100) == [(0, 108)]
+    assert match.windows([8, 20, 500], 40, 100) == [(0, 120), (460, 600)]

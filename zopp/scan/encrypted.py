@@ -243,9 +243,8 @@ def _plain(verdict: Verdict, data: bytes, fmt: str, demands: "list[Demand]") -> 
     if clear:
         line, path, document = clear[0]
         more = f" and {len(clear) - 1} more" if len(clear) > 1 else ""
-        verdict.add(
-            "not-encrypted", line, f"{named(path, document)}{more} not encrypted, and {demand.source} wants that"
-        )
+        what = f"{named(path, document)}{more} {'are' if more else 'is'} not encrypted"
+        verdict.add("not-encrypted", line, f"{what}, and {demand.source} wants that")
     elif hidden:
         verdict.add("sops-metadata", 1, "holds encrypted values, but its sops block is gone: nobody can open it")
 

@@ -394,9 +394,8 @@ class Guard:
                 finding.suppressed = placed.suppressed
             elif ignore.allows(finding):
                 finding.suppressed = "ignore list"
-        finding.hint = (
-            "take it out and change it where it is used, or except it: zopp scan --except " + finding.fingerprint
-        )
+        how = f"zopp scan --except {finding.fingerprint} --reason …"
+        finding.hint = f"take it out and change it where it is used, or except it: {how}"
         self._add(finding)
 
     def _add(self, finding: Finding) -> None:

@@ -85,7 +85,7 @@ def windows(places: "list[int]", before: int, behind: int) -> "list[tuple[int, i
     found: "list[tuple[int, int]]" = []
     start = end = -1
     for at in places:
-        if at - before > end:
+        if end < 0 or at - before > end:
             if end >= 0:
                 found.append((start, end))
             start = max(0, at - before)
