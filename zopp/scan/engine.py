@@ -104,7 +104,7 @@ class Guard:
         if batch.message is not None:
             for placed in search.placed(batch.message, self._user_for(MESSAGE, batch.commit)):
                 self._token(batch, MESSAGE, placed)
-        if any(path.endswith((".sops.yaml", "policy.jsonl")) for path in batch.touched):
+        if batch.rules and batch.rules[0].listed() and any(map(_may_break_the_block, batch.touched)):
             self._block(batch)
         for rules in batch.rules:
             for problem in rules.problems.values():
@@ -196,10 +196,8 @@ class Guard:
 
     def _block(self, batch: Batch) -> None:
         """zopp's rules for stock sops, where a change may break them."""
-        from zopp.scan import ourblock
+        from zopp.scan import ourblock  # with it the policy's code, which nothing else here needs
 
-        if not any(map(ourblock.concerns, batch.touched)):
-            return
         try:
             found = ourblock.faults(batch.rules[0])
         except ZoppError as exc:
@@ -404,6 +402,10 @@ class Guard:
     def _problem(self, path: str, what: str, commit: str) -> None:
         if not any((p.path, p.what) == (path, what) for p in self.result.problems):
             self.result.problems.append(Problem(path, what, commit))
+
+
+def _may_break_the_block(path: str) -> bool:
+    return path == ".zopp/policy.jsonl" or path.rpartition("/")[2] == demand.SOPS_CONFIG
 
 
 def _hint(rule: str, path: str) -> str:

@@ -9,11 +9,6 @@ from zopp.repo import blocks, brokered, layout
 from zopp.scan.demand import SOPS_CONFIG, Rules, folders_of
 
 
-def concerns(path: str) -> bool:
-    """Whether a change of this path may break the block."""
-    return path == layout.POLICY or path == SOPS_CONFIG or path.endswith("/" + SOPS_CONFIG)
-
-
 def faults(rules: Rules) -> list[tuple[str, str]]:
     """(path, what is wrong). ZoppError if the tree's policy cannot be read."""
     listed = rules.listed()
