@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.scan.repo import RECIPIENT, Repo, sealed
 from zopp.errors import FormatError
-from zopp.scan import encrypted
+from zopp.scan import encrypted, leaves
 from zopp.scan.demand import Rules, parse_sops_config
 from zopp.scan.encrypted import Demand, judge
 from zopp.scan.trees import DiskTree
@@ -245,10 +245,9 @@ def test_both_readers_agree(pairs: list[tuple[str, object]], how: str, fmt: str)
     try:
         found = read_full(data, fmt, strict=False).scan
     except FormatError as exc:
-        encrypted._unread(full, exc, data, fmt, [])
+        leaves.unread(full, exc, data, fmt, [])
     else:
-        encrypted._metadata(full, found.metadata, data)
-        encrypted._leaves(full, found, [])
+        leaves.judged(full, found, data, [])
     assert (fast.faults, fast.unknown) == (full.faults, full.unknown)
 
 

@@ -226,6 +226,14 @@ def test_index_and_key_lie_where_they_should(alice: User) -> None:
     assert "not looked for" in alice.zopp("scan").err
 
 
+def test_forgotten(alice: User) -> None:
+    alice.ok("scan", "--reindex")
+    assert "deleted" in alice.ok("scan", "--forget").err
+    assert not alice.path(".git/zopp/guard-index").exists()
+    assert not list((alice.home / ".config/zopp/guard").iterdir())
+    assert "there was no index" in alice.ok("scan", "--forget").err
+
+
 def test_the_encrypted_file_itself_is_no_finding(alice: User) -> None:
     alice.ok("scan", "--reindex")
     alice.set("DB_PASSWORD2", SECRET + "x")

@@ -36,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     mode.add_argument(
         "--reindex", action="store_true", help="make the index of this project's own secrets anew (needs your key)"
     )
+    mode.add_argument("--forget", action="store_true", help="delete that index and its key")
     parser.add_argument("--sarif", metavar="FILE", help="write the findings there too, as SARIF 2.1.0")
     parser.add_argument("--config", metavar="FILE", help="rules in gitleaks' format (default: .gitleaks.toml)")
     parser.add_argument("--no-exceptions", action="store_true", help="honour no allow comment and no ignore list")
@@ -48,8 +49,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
-    if args.paths and (args.staged or args.all or args.range is not None or args.reindex):
+    if args.paths and (args.staged or args.all or args.range is not None or args.reindex or args.forget):
         raise UsageError("PATH and a mode exclude each other", hint="zopp scan --help")
+    if args.forget:
+        from zopp.scan import own, staged
+
+        gone = own.drop(staged.git_folders(ctx.env)[1], ctx.env)
+        ctx.note("the index of own secrets and its key are deleted" if gone else "there was no index of own secrets")
+        return 0
     if args.reindex:
         from zopp.cli import reindex
 

@@ -199,13 +199,22 @@ class Rules:
                 found.append(_join(folder, entry))
         return found
 
+    def public(self, path: str) -> "set[str]":
+        """The keys, as ENV/KEY, that [guard] of a zopp.toml above a path calls public."""
+        found: "set[str]" = set()
+        for folder in folders_of(path):
+            settings = self.settings(folder)
+            found.update(settings["guard"].get("public", []) if settings else [])
+        return found
+
     def listed(self) -> "dict[str, str]":
         """path -> environment of every file that a manifest lists."""
         if self._listed is None:
-            from zopp.policy import manifest
-
             self._listed = {}
-            for path, data in self.tree.manifests().items():
+            manifests = self.tree.manifests()
+            if manifests:
+                from zopp.policy import manifest
+            for path, data in manifests.items():
                 try:
                     parsed = manifest.parse(data)
                 except FormatError as exc:

@@ -211,7 +211,7 @@ class Guard:
     def _unlisted(self, batch: Batch, path: str) -> None:
         """A sops file that no manifest lists: a finding where secrets lie, a note elsewhere."""
         rules = batch.rules[0]
-        if rules.settings("") is None or path in rules.listed() or not rules.listed():
+        if path in rules.listed() or not rules.listed():
             return
         if path.rpartition("/")[0] in rules.managed_folders():
             self._add(
@@ -230,7 +230,7 @@ class Guard:
         if kind is None or verdict.faults or verdict.sops or verdict.unknown:
             return
         from zopp.scan.text import views
-        from zopp.sopsfile.file import format_of
+        from zopp.sopsfile.formats import format_of
 
         if any(_matches(entry, path) for entry in rules.guard(path, "leftovers")):
             return
@@ -287,7 +287,7 @@ class Guard:
         assert self._own is not None
         found = self._own.look(data, self._old_lines(batch))
         self.result.own_mode = self._own.mode if self.result.own_mode != "tokens" else "tokens"
-        allowed = set(batch.rules[0].guard("x", "public"))
+        allowed = batch.rules[0].public(item.path)
         for line, column, name in found:
             scope, _, key = name.partition(" ")
             if f"{scope.rpartition('/')[2]}/{key}" in allowed or f"{scope}/{key}" in allowed:

@@ -5,7 +5,6 @@ A stale, damaged or foreign entry is made anew, never trusted. Where nothing can
 
 import os
 
-from zopp import _fast
 from zopp._version import __version__
 
 TYPE_CHECKING = False
@@ -22,6 +21,7 @@ def cached(
 ) -> "Any":
     """What `build` makes of a rule file's bytes (lists, dicts, text, numbers, booleans, None), from the cache if it is
     there. Errors of `build` are not kept."""
+    from zopp import _fast
     from zopp.repo import userdirs
 
     folder = os.path.join(userdirs.cache(environ), "guard")
@@ -43,6 +43,8 @@ def cached(
 
 def _keep(folder: str, path: str, head: str, made: "Any") -> None:
     import json
+
+    from zopp import _fast
 
     body = json.dumps(made, separators=(",", ":"))
     staged = f"{path}.{os.getpid()}"

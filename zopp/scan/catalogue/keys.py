@@ -71,7 +71,7 @@ RULES = (
     Rule(
         id="zopp-invite",
         title="an invite code of zopp",
-        link="https://github.com/zopp-secrets/zopp",
+        link="https://github.com/bitcoin/bips/blob/master/bip-0173.mediawiki",
         keywords=("zopp-invite-1",),
         body=rf"(zopp-invite-1[{_BECH32}]{{100,400}})",
         shown="zopp-invite-",
