@@ -256,3 +256,12 @@ def json_text(value: "Any") -> str:
 
 def _no_default(value: "Any") -> "Any":
     raise TypeError("not a JSON value")
+
+
+def blake2b(data: bytes, *, key: bytes, size: int) -> bytes:
+    """Keyed BLAKE2b of `data`, `size` bytes."""
+    try:
+        from _blake2 import blake2b as made
+    except ImportError:
+        from hashlib import blake2b as made
+    return bytes(made(data, key=key, digest_size=size).digest())

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from tests.support import ROOT, Team, User
-from zopp.repo import drivers, layout
+from zopp.repo import attributes, drivers, layout
+from zopp.repo.hooks import MERGE_HOOKS
 
 
 def on_path(user: User) -> None:
@@ -22,15 +23,11 @@ def on_path(user: User) -> None:
 def enrol(user: User, *, hooks: bool = False, paths: tuple[str, ...] = ()) -> None:
     """The drivers' definitions and attributes in this clone, and with `hooks` the hooks."""
     on_path(user)
-    drivers.set_merge_drivers(layout.find_checkout(str(user.repo)))
-    found = {f"secrets/{env}.yaml" for env in ("dev", "staging", "prod")} | set(paths)
-    info = user.repo / ".git/info/attributes"
-    info.parent.mkdir(exist_ok=True)
-    old = info.read_text() if info.exists() else ""
-    # In front of zopp's own block, which has to stay last.
-    info.write_text("\n".join(drivers.merge_attributes(found)) + "\n" + old)
+    checkout = layout.find_checkout(str(user.repo))
+    drivers.enroll(checkout, ["zopp"])
+    attributes.protect(checkout, {f"secrets/{env}.yaml" for env in ("dev", "staging", "prod")} | set(paths))
     if hooks:
-        user.ok("hooks", "install")
+        user.ok("hooks", "install", *MERGE_HOOKS)
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def pair(team: Team) -> Team:
 def hooked(pair: Team) -> Team:
     """The same with the hooks."""
     for user in (pair.alice, pair.bob, pair.carol):
-        user.ok("hooks", "install")
+        user.ok("hooks", "install", *MERGE_HOOKS)
     return pair
 
 

@@ -17,7 +17,7 @@ from zopp.errors import Denied, ZoppError
 from zopp.keys import find
 from zopp.policy.names import Scope
 from zopp.policy.roles import Role
-from zopp.repo import attributes, drivers, exposure, git, journal, pins, userdirs
+from zopp.repo import attributes, drivers, exposure, git, hooks, journal, layout, pins, userdirs
 from zopp.repo.environment import people_name
 from zopp.repo.signer import CI_NEEDS
 from zopp.repo.workspace import Workspace, in_ci, open_workspace, require_receipt
@@ -41,6 +41,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     say("ok", f"zopp {__version__}, Python {sys.version.split()[0]}")
     say(*(("ok", "git found") if shutil.which("git") else ("fail", "git is not installed")))
     _keys(ctx, say)
+    _hooks(ctx, say)
     try:
         ws = open_workspace(ctx.cwd, ctx.env, recover=False, ci_needs_pin=False, needs_receipt=False)
     except ZoppError as exc:
@@ -53,6 +54,16 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         for level, text in rows:
             ctx.out(f"{level.ljust(4)}  {text}")
     return 1 if any(level == "fail" for level, _ in rows) else 0
+
+
+def _hooks(ctx: Context, say: Say) -> None:
+    """Whether the guard's hooks are there and reached."""
+    try:
+        checkout = layout.find_checkout(ctx.cwd)
+    except ZoppError:
+        return  # said below
+    for level, text in hooks.faults(checkout):
+        say(level, text)
 
 
 def _keys(ctx: Context, say: Say) -> None:

@@ -1,63 +1,70 @@
-"""git hooks of this clone: install, uninstall, status.
+"""Git hooks of this clone: install, uninstall, status.
 
-With `pre-merge-commit` and `post-merge` a plain `git merge` of branches that set different keys finishes by itself,
-signed. A hook of yours that is there already is kept and runs first. Nothing is installed into the work tree.
+`pre-commit` and `pre-push` stop what must not enter git or leave this machine (zopp scan); neither signs anything.
+`pre-merge-commit` and `post-merge` let a plain `git merge` of branches that set different keys finish by itself, signed
+(zopp merge). A hook of somebody else's is kept and run first with --chain.
 """
 
 import argparse
 
-from zopp.cli.context import Context
-from zopp.cli.parser import Parser, epilog
-from zopp.repo import hooks, layout, mergehooks, mergework
+from zopp.cli.context import Context, table
+from zopp.cli.parser import epilog
+from zopp.errors import UsageError
+from zopp.repo import hooks, layout
 
-EXAMPLES = epilog("zopp hooks install", "zopp hooks status --json", "zopp hooks uninstall")
+EXAMPLES = epilog(
+    "zopp hooks install",
+    "zopp hooks install pre-commit --chain",
+    "zopp hooks status --json",
+    "zopp hooks uninstall",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The actions of `zopp hooks`."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
-    for name, text in (
-        ("install", "install zopp's hooks in this clone"),
-        ("uninstall", "take them away, and put back what stood there"),
-        ("status", "what is installed; exit 1 if something is not"),
-    ):
-        actions.add_parser(name, help=text, description=text)
-    sub = actions.add_parser("run", description="what the installed hooks call")
-    sub.add_argument("hook", choices=hooks.MERGE_HOOKS)
-    sub.add_argument("rest", nargs="*", help="what git passes to the hook")
+    """The flags of `zopp hooks`."""
+    parser.add_argument("action", choices=("install", "uninstall", "status", "run"), metavar="ACTION",
+                        help="install, uninstall or status (run: what installed hooks call)")  # fmt: skip
+    parser.add_argument("names", nargs="*", metavar="HOOK", help="which (default: all): " + ", ".join(hooks.HOOKS))
+    parser.add_argument("--chain", action="store_true", help="install: keep a hook that is there and run it first")
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     checkout = layout.find_checkout(ctx.cwd)
     if args.action == "run":
-        return {"pre-merge-commit": _pre_merge_commit, "post-merge": _post_merge}[args.hook](ctx, checkout)
-    if args.action == "uninstall":
-        gone = hooks.uninstall(checkout)
-        if ctx.as_json:
-            ctx.data({"uninstalled": gone})
-        ctx.note(f"uninstalled {', '.join(gone)}" if gone else "no hook of zopp's is installed here")
-        return 0
-    found = hooks.install(checkout) if args.action == "install" else hooks.look(checkout)
+        return _run(ctx, checkout, args.names[0] if args.names else "")
+    names = args.names or list(hooks.HOOKS)
+    if args.action == "install":
+        found = hooks.install(checkout, names, chain=args.chain)
+    elif args.action == "uninstall":
+        found = hooks.uninstall(checkout, names)
+    else:
+        found = hooks.status(checkout, names)
     if ctx.as_json:
-        ctx.data({"hooks": [{"name": h.name, "path": h.path, "installed": h.runs, "after": h.chained} for h in found]})
-    for hook in found:
-        state = "installed" if hook.runs else "not installed"
-        line = f"{hook.name}: {state}" + (", after a hook that was there before" if hook.chained and hook.ours else "")
-        ctx.note(line) if args.action == "install" else None if ctx.as_json else ctx.out(line)
-    return 0 if all(hook.runs for hook in found) else 1
+        ctx.data([{"name": s.name, "state": s.state, "path": s.path, "chained": s.chained} for s in found])
+    elif args.action == "status":
+        for line in table([s.name, s.state + (", after one from before" if s.chained else ""), s.path] for s in found):
+            ctx.out(line)
+    else:
+        for each in found:
+            what = {"missing": "is taken out", "foreign": "is somebody else's and stays"}.get(
+                each.state, "is installed"
+            )
+            ctx.note(f"hook {each.name} {what}: {hooks.HOOKS[each.name].what}")
+    return 1 if args.action == "status" and any(s.state != "installed" for s in found) else 0
 
 
-def _pre_merge_commit(ctx: Context, checkout: layout.Checkout) -> int:
-    work = mergehooks.pre_merge_commit(checkout, ctx.env, ctx.unasked())
-    if work is not None:
-        for line in mergework.lines(work):
+def _run(ctx: Context, checkout: layout.Checkout, name: str) -> int:
+    from zopp.repo import mergehooks, mergework  # a guard's hook needs none of it
+
+    if name == "post-merge":  # git adds whether it was a squash merge
+        mergehooks.exchange(checkout, ctx.env)
+    elif name == "pre-merge-commit":
+        work = mergehooks.pre_merge_commit(checkout, ctx.env, ctx.unasked())
+        for line in mergework.lines(work) if work is not None else ():
             ctx.note(f"zopp: {line}")
-        for text in work.warnings:
+        for text in work.warnings if work is not None else ():
             ctx.warn(text)
-    return 0
-
-
-def _post_merge(ctx: Context, checkout: layout.Checkout) -> int:
-    mergehooks.exchange(checkout, ctx.env)
+    else:
+        raise UsageError(f"no hook {name} is run by zopp", code="usage", candidates=list(hooks.MERGE_HOOKS))
     return 0

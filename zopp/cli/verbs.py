@@ -42,6 +42,7 @@ VERBS = (
     ("server", "server", "the policy server: dev, serve, adopt, migrate, backup, restore"),
     ("agent", "agent", "a key service of your own for stock sops and brokered files"),
     ("audit", "audit", "the audit log: list, get, count, export, witness, verify"),
+    ("scan", "scan", "look for what must not enter git"),
     ("hooks", "hooks", "git hooks of this clone: install, uninstall, status"),
     ("doctor", "doctor", "check this machine and clone"),
     ("completion", "completion", "print a completion script for bash, zsh or fish"),

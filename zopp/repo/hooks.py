@@ -1,143 +1,291 @@
-"""git hooks that zopp installs: one short script each, beside whatever is there (review-and-ci.md §1.3).
+"""Git hooks of this clone: installed by name, taken out again, looked at.
 
-A hook of somebody else is kept under another name and runs first. Nothing is installed into a folder of the work tree,
-where a commit would decide what runs here (A15).
+A hook of zopp's is a small shell script that names the program it runs. A hook that somebody else wrote is kept: it is
+moved aside as `NAME.before-zopp`, and ours runs it first and stops where it stops; without `chain` the installation is
+refused with words. `core.hooksPath` is followed when it points out of the tree, and refused when it points into it,
+since a commit could then change what runs (A15).
 """
 
 import os
+import shlex
 import stat
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from zopp.errors import IntegrityError, Unknown
+from zopp.errors import NotFound, Unknown, UsageError
 from zopp.repo import git
 from zopp.repo.layout import Checkout
 
-MERGE_HOOKS = ("pre-merge-commit", "post-merge")
-_MARK = "# zopp:hook "
-_BEFORE = ".zopp-before"
-_SCRIPT = """#!/bin/sh
-# zopp:hook {name} (zopp hooks install wrote it; zopp hooks uninstall takes it away)
-# What stood here before runs first; if it fails, so does this.
-if [ -x "$0{before}" ]; then "$0{before}" "$@" || exit $?; fi
-command -v zopp >/dev/null 2>&1 || exit 0
-exec zopp hooks run {name} "$@"
-"""
+_MARK = "# zopp-hook-v1"
+_BEFORE = ".before-zopp"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Hook:
-    """One hook: `ours` says that zopp's script is there, `runs` that git runs what is there and that it calls zopp,
-    `chained` that another hook runs before zopp's."""
+    """A hook that zopp knows. `module` and `args`: what Python runs for it; `stdin`: it reads what git hands it, so a
+    hook that was there before gets a copy. `lean`: the program runs under `-I -S`, for speed."""
+
+    name: str
+    what: str
+    module: str
+    args: tuple[str, ...] = ()
+    stdin: bool = False
+    lean: bool = True
+
+
+# The hooks by name, in the order in which they are shown. Others are added here.
+HOOKS: dict[str, Hook] = {
+    hook.name: hook
+    for hook in (
+        Hook(name="pre-commit", what="stops what must not enter git", module="zopp.scan.guard"),
+        Hook(
+            name="pre-push",
+            what="stops what must not leave: rebased and picked commits, and those made with --no-verify",
+            module="zopp.scan.guard",
+            args=("--pre-push",),
+            stdin=True,
+        ),
+        Hook(
+            name="pre-merge-commit",
+            what="signs what the merge driver merged from two verified sides",
+            module="zopp.cli.main",
+            args=("hooks", "run", "pre-merge-commit"),
+            lean=False,
+        ),
+        Hook(
+            name="post-merge",
+            what="puts those signatures into the merge commit",
+            module="zopp.cli.main",
+            args=("hooks", "run", "post-merge"),
+            lean=False,
+        ),
+    )
+}
+
+MERGE_HOOKS = ("pre-merge-commit", "post-merge")
+"""With both a plain `git merge` finishes by itself (review-and-ci.md §1.3)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """`state`: installed, missing, foreign (somebody else's alone), outdated (ours, of another place or version),
+    not-executable. `chained`: there is one from before that runs first."""
 
     name: str
     path: str
-    ours: bool
-    runs: bool
-    chained: bool
+    state: str
+    chained: bool = False
 
 
 def folder(checkout: Checkout) -> str:
-    """Where git looks for this clone's hooks: its own folder, or that of `core.hooksPath`."""
-    done = git.run(checkout.root, "rev-parse", "--git-path", "hooks")
-    return os.path.normpath(os.path.join(checkout.root, os.fsdecode(done.stdout).rstrip("\n")))
+    """Where git looks for hooks. Unknown `hooks.in_tree` if `core.hooksPath` points into the work tree."""
+    set_to = git.config(checkout.root, "core.hooksPath")
+    if not set_to:
+        return os.path.join(checkout.common_dir, "hooks")
+    path = os.path.normpath(os.path.join(checkout.root, os.path.expanduser(set_to)))
+    inside = os.path.realpath(path) + os.sep
+    git_dir = os.path.realpath(checkout.common_dir) + os.sep
+    if inside.startswith(os.path.realpath(checkout.root) + os.sep) and not inside.startswith(git_dir):
+        raise Unknown(
+            "core.hooksPath points into the work tree, where any commit can change what runs",
+            code="hooks.in_tree",
+            place=set_to,
+            hint="let its manager run zopp-guard, and zopp hooks run pre-merge-commit and post-merge; or: "
+            "git config --unset core.hooksPath",
+        )
+    return path
 
 
-def look(checkout: Checkout, names: tuple[str, ...] = MERGE_HOOKS) -> list[Hook]:
-    """What there is."""
-    where = folder(checkout)
+def import_path() -> list[str]:
+    """The folders that hold zopp and what it may load, for a Python that is started without `site`."""
+    from importlib.util import find_spec
+
+    folders: list[str] = []
+    for name in ("zopp", "yaml", "re2", "cryptography"):
+        spec = find_spec(name)
+        if spec is not None and spec.origin:
+            up = (
+                os.path.dirname(os.path.dirname(spec.origin))
+                if spec.submodule_search_locations
+                else os.path.dirname(spec.origin)
+            )
+            folders.append(os.path.abspath(up))
+    return list(dict.fromkeys(folders))
+
+
+def script(hook: Hook) -> str:
+    """The text of a hook. The program's name is checked first, so that a removed zopp stops a commit with words."""
+    python = os.path.abspath(sys.executable)
+    program = "; ".join(
+        (
+            "import sys",
+            f"sys.path[:0] = {import_path()!r}",
+            f"from {hook.module} import main",
+            "sys.exit(main())",
+        )
+    )
+    flags = "-I -S" if hook.lean else "-I"
+    run = f'exec {shlex.quote(python)} {flags} -c {shlex.quote(program)} {" ".join((*hook.args, ""))}"$@"'
+    lines = [
+        "#!/bin/sh",
+        f"{_MARK} {hook.name}: {hook.what}. Written by `zopp hooks install`; take it out with `zopp hooks uninstall`.",
+        f'before="$(dirname "$0")/{hook.name}{_BEFORE}"',
+        f"if [ ! -x {shlex.quote(python)} ]; then",
+        f"  echo 'zopp: error: {python} is gone, so {hook.name} cannot check this: zopp hooks install' >&2",
+        "  exit 3",
+        "fi",
+    ]
+    if hook.stdin:
+        lines += [
+            'if [ -x "$before" ]; then',
+            "  given=$(cat; echo .)",
+            "  given=${given%.}",
+            '  printf %s "$given" | "$before" "$@" || exit $?',
+            f'  printf %s "$given" | {run.removeprefix("exec ")}',
+            "  exit $?",
+            "fi",
+        ]
+    else:
+        lines += ['if [ -x "$before" ]; then', '  "$before" "$@" || exit $?', "fi"]
+    return "\n".join([*lines, run]) + "\n"
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise Unknown(f"cannot be read ({exc.strerror})", code="hooks.unreadable", place=path) from None
+
+
+def _is_ours(text: str) -> bool:
+    return f"\n{_MARK} " in text
+
+
+def _known(names: Iterable[str]) -> list[Hook]:
     found = []
     for name in names:
-        path = os.path.join(where, name)
-        calls = f"zopp hooks run {name}" in _text(path) and os.access(path, os.X_OK)
-        found.append(Hook(name, path, _is_ours(path), calls, os.path.lexists(path + _BEFORE)))
+        if name not in HOOKS:
+            raise NotFound(f"zopp has no hook {name}", code="hooks.unknown", candidates=list(HOOKS))
+        found.append(HOOKS[name])
+    return found
+
+
+def status(checkout: Checkout, names: Iterable[str] = HOOKS) -> list[Status]:
+    """How each hook stands."""
+    where = folder(checkout)
+    found = []
+    for hook in _known(names):
+        path = os.path.join(where, hook.name)
+        text = _read(path)
+        state = "installed"
+        if text is None:
+            state = "missing"
+        elif not _is_ours(text):
+            state = "foreign"
+        elif not os.access(path, os.X_OK):
+            state = "not-executable"
+        elif text != script(hook):
+            state = "outdated"
+        found.append(Status(name=hook.name, path=path, state=state, chained=os.path.lexists(path + _BEFORE)))
     return found
 
 
 def enrolled(checkout: Checkout) -> bool:
-    """Whether the hooks that sign a merge are there: then the driver may leave manifests to them."""
-    return all(hook.runs for hook in look(checkout))
+    """Whether the hooks that sign a merge are there and run: then the driver may leave manifests to them."""
+    try:
+        return all(each.state in ("installed", "outdated") for each in status(checkout, MERGE_HOOKS))
+    except Unknown:
+        return False  # a folder in the work tree, whose hooks are not ours
 
 
-def install(checkout: Checkout, names: tuple[str, ...] = MERGE_HOOKS) -> list[Hook]:
-    """Install each; those that are there already stay. IntegrityError `hooks.tree` where the folder lies in the work
-    tree, `hooks.chain` where a hook could not be put aside; then nothing is changed."""
-    where = folder(checkout)
-    _outside_tree(checkout, where)
-    for name in names:
-        path = os.path.join(where, name)
-        if os.path.lexists(path) and not _is_ours(path) and os.path.lexists(path + _BEFORE):
-            raise IntegrityError(
-                f"is not zopp's, and {name}{_BEFORE} is there already from an earlier one",
-                code="hooks.chain",
-                place=path,
-                hint=f"keep one of the two as {name}{_BEFORE}, remove the other, then: zopp hooks install",
+def install(checkout: Checkout, names: Iterable[str], *, chain: bool = False) -> list[Status]:
+    """Write the hooks. UsageError `hooks.foreign` if a foreign one is there and `chain` is false; nothing is written
+    then."""
+    hooks = _known(names)
+    before = {each.name: each for each in status(checkout, [hook.name for hook in hooks])}
+    foreign = [each for each in before.values() if each.state == "foreign"]
+    if foreign and not chain:
+        raise UsageError(
+            "is a hook that zopp did not write",
+            code="hooks.foreign",
+            place=foreign[0].path,
+            hint="keep it, run before zopp's: zopp hooks install --chain",
+        )
+    for each in foreign:
+        if each.chained:
+            raise UsageError(
+                "two hooks from before are in the way", code="hooks.foreign", place=each.path + _BEFORE,
+                hint=f"join them into one by hand, then: zopp hooks install {each.name}",
+            )  # fmt: skip
+    for hook in hooks:
+        each = before[hook.name]
+        if each.state == "foreign":
+            os.rename(each.path, each.path + _BEFORE)
+        _write(each.path, script(hook))
+    return status(checkout, [hook.name for hook in hooks])
+
+
+def _write(path: str, text: str) -> None:
+    staged = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(staged, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.chmod(staged, 0o755)  # noqa: S103 - git runs no hook that is not executable
+        os.replace(staged, path)
+    except OSError as exc:
+        raise Unknown(f"cannot be written ({exc.strerror})", code="hooks.unwritable", place=path) from None
+    finally:
+        if os.path.lexists(staged):
+            os.unlink(staged)
+
+
+def uninstall(checkout: Checkout, names: Iterable[str]) -> list[Status]:
+    """Take our hooks out; one that was there before is put back. Foreign ones stay."""
+    for each in status(checkout, names):
+        if each.state in ("missing", "foreign"):
+            continue
+        os.unlink(each.path)
+        if each.chained:
+            os.rename(each.path + _BEFORE, each.path)
+    return status(checkout, names)
+
+
+def faults(checkout: Checkout) -> list[tuple[str, str]]:
+    """(level, text) for `doctor`: whether each hook is there, executable and reached."""
+    try:
+        found = status(checkout)
+    except (Unknown, NotFound) as exc:
+        return [("warn", f"hooks: {exc}: {exc.hint}")]
+    words = {
+        "installed": ("ok", "is installed"),
+        "missing": ("warn", "is not installed: zopp hooks install"),
+        "foreign": ("warn", "is somebody else's and does not run zopp: zopp hooks install --chain"),
+        "outdated": ("warn", "is of another zopp or place: zopp hooks install"),
+        "not-executable": ("warn", "is not executable, so git does not run it: zopp hooks install"),
+    }
+    rows = []
+    for each in found:
+        level, text = words[each.state]
+        if each.state == "foreign" and _by_framework(checkout, each.path):
+            level, text = "ok", "is the pre-commit framework's, which runs zopp-guard"
+        if each.chained and each.state == "installed":
+            before = each.path + _BEFORE
+            runs = bool(os.stat(before).st_mode & stat.S_IXUSR)
+            text += (
+                ", after the one from before" if runs else "; the one from before is not executable and does not run"
             )
-    try:
-        os.makedirs(where, exist_ok=True)
-        for name in names:
-            path = os.path.join(where, name)
-            if os.path.lexists(path) and not _is_ours(path):
-                os.rename(path, path + _BEFORE)
-            _put(path, _script(name))
-    except OSError as exc:
-        raise Unknown(f"cannot be written ({exc.strerror})", code="hooks.write", place=where) from None
-    return look(checkout, names)
+        rows.append((level, f"hook {each.name} {text}"))
+    return rows
 
 
-def uninstall(checkout: Checkout, names: tuple[str, ...] = MERGE_HOOKS) -> list[str]:
-    """Take zopp's hooks away and put back what stood there; the names that were there."""
-    where = folder(checkout)
-    _outside_tree(checkout, where)
-    gone = []
-    try:
-        for name in names:
-            path = os.path.join(where, name)
-            if not _is_ours(path):
-                continue
-            if os.path.lexists(path + _BEFORE):
-                os.rename(path + _BEFORE, path)
-            else:
-                os.unlink(path)
-            gone.append(name)
-    except OSError as exc:
-        raise Unknown(f"cannot be written ({exc.strerror})", code="hooks.write", place=where) from None
-    return gone
-
-
-def _script(name: str) -> str:
-    return _SCRIPT.format(name=name, before=_BEFORE)
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(65536)
-    except OSError:
-        return ""
-
-
-def _is_ours(path: str) -> bool:
-    """Whether zopp wrote it, this version or an older one. A link is somebody's arrangement and never ours."""
-    lines = _text(path).split("\n", 2)
-    return not os.path.islink(path) and len(lines) > 1 and lines[1].startswith(_MARK)
-
-
-def _put(path: str, text: str) -> None:
-    staged = f"{path}.zopp-{os.getpid()}"
-    with open(staged, "w", encoding="utf-8") as file:
-        file.write(text)
-        os.fchmod(file.fileno(), stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-    os.replace(staged, path)
-
-
-def _outside_tree(checkout: Checkout, where: str) -> None:
-    real, root = os.path.realpath(where), os.path.realpath(checkout.root)
-    own = os.path.realpath(checkout.common_dir)
-    if real == own or real.startswith(own + os.sep) or not (real == root or real.startswith(root + os.sep)):
-        return
-    raise IntegrityError(
-        "core.hooksPath leads into the work tree, where a commit could change what runs here",
-        code="hooks.tree",
-        place=where,
-        hint="call zopp from your own hooks: zopp hooks run pre-merge-commit, and zopp hooks run post-merge",
-    )
+def _by_framework(checkout: Checkout, path: str) -> bool:
+    """Whether a hook is the pre-commit framework's, and its configuration has ours."""
+    text = _read(path)
+    if text is None or "File generated by pre-commit" not in text:
+        return False
+    return "zopp-guard" in (_read(os.path.join(checkout.root, ".pre-commit-config.yaml")) or "")

@@ -7,14 +7,71 @@ key is an error with its line, and every error of the file is reported at once.
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from zopp.errors import FormatError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _TOP = ("version", "workspace", "genesis", "project", "default_env", "env", "guard")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guard:
+    """[guard] of a zopp.toml: what the guard of this folder excepts and asks for (docs/guard.md).
+
+    `leftovers` and `plain` are path patterns relative to the folder, `public` keys as `ENV/KEY`."""
+
+    leftovers: tuple[str, ...] = ()
+    plain_paths: tuple[str, ...] = ()
+    public: tuple[str, ...] = ()
+    require_index: bool = False
+
+    def plain(self) -> dict[str, list[str] | bool]:
+        """As plain data."""
+        return {
+            "leftovers": list(self.leftovers),
+            "plain": list(self.plain_paths),
+            "public": list(self.public),
+            "require_index": self.require_index,
+        }
+
+
+_GUARD_LISTS = {"leftovers": "leftovers", "plain": "plain_paths", "public": "public"}
+
+
+def _guard(table: object, fault: Callable[[str, str], None]) -> Guard:
+    if not isinstance(table, dict):
+        fault("guard", "must be a table")
+        return Guard()
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        where = f"guard.{key}"
+        if key in _GUARD_LISTS:
+            if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+                fault(where, "must be a list of texts")
+            else:
+                found[_GUARD_LISTS[key]] = tuple(value)
+        elif key == "require_index":
+            if not isinstance(value, bool):
+                fault(where, "must be true or false")
+            else:
+                found[key] = value
+        else:
+            near = difflib.get_close_matches(key, [*_GUARD_LISTS, "require_index"], n=1)
+            fault(where, "unknown key" + (f"; did you mean {near[0]}?" if near else ""))
+    return Guard(**found)
+
+
+def parse_guard(table: object, *, place: str) -> Guard:
+    """[guard] alone. FormatError `settings` as in `parse`."""
+    faults: list[str] = []
+    found = _guard(table, lambda key, what: faults.append(f"{key}: {what}"))
+    if faults:
+        raise FormatError("; ".join(faults), code="settings", place=place)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +83,7 @@ class Settings:
     project: str
     default_env: str | None = None
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    guard: Guard = Guard()
 
 
 def _line_of(text: str, key: str) -> int:
@@ -105,11 +163,12 @@ def parse(data: bytes, *, place: str, folder: str = "") -> Settings:
             else:
                 paths.append(f"{folder}/{path}" if folder else path)
         files[name] = tuple(paths)
-    if not isinstance(raw.get("guard", {}), dict):
-        fault("guard", "must be a table")
+    guard = _guard(raw.get("guard", {}), fault)
     if faults:
         raise FormatError("; ".join(faults), code="settings", place=place)
-    return Settings(workspace=workspace, genesis=genesis, project=project, default_env=default_env, files=files)
+    return Settings(
+        workspace=workspace, genesis=genesis, project=project, default_env=default_env, files=files, guard=guard
+    )
 
 
 def render(settings: Settings, *, folder: str = "") -> str:

@@ -340,7 +340,7 @@ def data_keys(
     """The keys of listed files, commitments checked. `known` holds data keys by path that this command has seen: they
     are tried first, and what is opened is added."""
     keys: dict[str, Key] = {}
-    todo: list[tuple[str, SopsFile, bool | FileEntry]] = []
+    todo: list[tuple[str, SopsFile, bool]] = []
     for file in files:
         if file.sops is None or not file.listed:
             raise IntegrityError("is not the file that the manifest lists", code="file.changed", place=file.path)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
         Item as Item,
         SopsFile as SopsFile,
         dump_plain as dump_plain,
-        format_of as format_of,
         load_plain as load_plain,
         read as read,
     )
+    from zopp.sopsfile.formats import format_of as format_of
     from zopp.sopsfile.metadata import Entry as Entry, Metadata as Metadata
     from zopp.sopsfile.selectors import DEFAULT_SELECTOR as DEFAULT_SELECTOR, Selector as Selector
     from zopp.sopsfile.shamir import join_key as join_key, split_key as split_key
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 _HOME = {
     "changes": ("Drop", "Put", "edit", "replace_groups", "replace_tree", "rotate"),
     "encrypting": ("encrypt",),
-    "file": ("Item", "SopsFile", "dump_plain", "format_of", "load_plain", "read"),
+    "file": ("Item", "SopsFile", "dump_plain", "load_plain", "read"),
+    "formats": ("format_of",),
     "metadata": ("Entry", "Metadata"),
     "selectors": ("DEFAULT_SELECTOR", "Selector"),
     "shamir": ("join_key", "split_key"),

@@ -6,6 +6,7 @@ from zopp import _fast
 from zopp.errors import FormatError
 from zopp.sopsfile import lines, scan as scans
 from zopp.sopsfile.cst import Parsed, rebuild_document
+from zopp.sopsfile.formats import format_of as format_of
 from zopp.sopsfile.metadata import Metadata
 from zopp.sopsfile.scan import COMMENT, SELECTED, Scan
 from zopp.sopsfile.stores import blocks
@@ -105,15 +106,6 @@ def clear_text(value: Any) -> str:
     from zopp.sopsfile.stores.yaml_write import scalar_text
 
     return value if isinstance(value, str) else scalar_text(value)
-
-
-def format_of(path: str) -> str:
-    """The store of a file by its suffix, case-sensitive, as sops chooses it."""
-    name = path.rsplit("/", 1)[-1]
-    for suffix, fmt in ((".yaml", "yaml"), (".yml", "yaml"), (".json", "json"), (".env", "dotenv"), (".ini", "ini")):
-        if name.endswith(suffix):
-            return fmt
-    return "binary"
 
 
 def parse(text: str, fmt: str, *, strict: bool) -> Parsed:

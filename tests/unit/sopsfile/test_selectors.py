@@ -1,9 +1,10 @@
 """Which values are encrypted (sops-compat 5): key selectors, comment selectors, invalid patterns."""
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from zopp.errors import FormatError
-from zopp.sopsfile import DEFAULT_SELECTOR, Selector, load_plain, read
+from zopp.sopsfile import DEFAULT_SELECTOR, Selector, load_plain, read, selectors
 
 from .samples import KEY, encrypted
 
@@ -102,3 +103,24 @@ def test_selects() -> None:
         Selector("other", "x")
     with pytest.raises(FormatError):
         Selector("encrypted_regex", "")
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from(["^", "$", "(", ")", "|", "a", "data", "-", "_", "1", "."]), max_size=8).map("".join),
+    st.sampled_from(["", "a", "data", "1", "a1", "xa", "a\n", "-", "_", "adata", "dataa"]),
+)
+def test_plain_words_mean_what_re2_says(pattern: str, text: str) -> None:
+    """`^(data|stringData)$` is decided without RE2, with its answers."""
+    import re2
+
+    words = selectors._words(pattern)
+    if words is not None:
+        assert (text in words) == (re2.search(pattern, text) is not None)
+
+
+def test_plain_words_are_recognised() -> None:
+    assert selectors._words("^(data|stringData)$") == {"data", "stringData"}
+    assert selectors._words("^password$") == {"password"}
+    for other in ("data", "^data", "^a|b$", "^(a|)$", "^(a.b)$", "^()$", "^$", "^((a))$", ""):
+        assert selectors._words(other) is None, other

@@ -1,0 +1,153 @@
+"""The token rules over one text: keywords first, then each rule's pattern on the windows round them (spec guard 4.3,
+4.4). Loads `re` when a keyword was found.
+
+Most rules are for tokens that stand in a run of 16 or more token characters. Such runs are a small part of any text, so
+their keywords are searched in the runs alone.
+"""
+
+from zopp.scan import generic, predicates
+from zopp.scan._table import RULES, TEXTS, WORDS
+from zopp.scan.finding import Hit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+# Everything that is no letter, digit or one of _+/=- becomes a space.
+_RUNS = bytes(
+    byte if chr(byte) in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_+/=-" else 0x20
+    for byte in range(256)
+)
+RUN = 16
+_PIECE = 1 << 18
+_compiled: "dict[int, Any]" = {}
+
+
+def compiled() -> int:
+    """How many patterns have been compiled in this process."""
+    return len(_compiled)
+
+
+def runs_of(data: bytes) -> bytes:
+    """The runs of token characters in `data` that are long enough for a token, each once, a line each."""
+    found: "set[bytes]" = set()
+    flat = data.translate(_RUNS)
+    if len(flat) <= _PIECE:
+        found.update([run for run in flat.split() if len(run) >= RUN])
+    else:
+        at = 0
+        while at < len(flat):
+            end = at + _PIECE
+            # A piece ends at a space, wherever the next one is.
+            if end < len(flat):
+                end = flat.find(b" ", end)
+                end = len(flat) if end < 0 else end
+            found.update([run for run in flat[at:end].split() if len(run) >= RUN])
+            at = end
+    return b"\n".join(sorted(found))
+
+
+def tokens(data: bytes, runs: bytes, low: bytes) -> "list[Hit]":
+    """Every match of a provider's rule. `runs` is `runs_of(data)`, `low` is `data.lower()`."""
+    wanted: "dict[int, list[bytes]]" = {}
+    if runs:
+        low_runs = runs.lower()
+        for keyword, rules in WORDS.items():
+            if keyword in low_runs:
+                for rule in rules:
+                    wanted.setdefault(rule, []).append(keyword)
+    for keyword, rules in TEXTS.items():
+        if keyword in low:
+            for rule in rules:
+                wanted.setdefault(rule, []).append(keyword)
+    hits: "list[Hit]" = []
+    for rule in sorted(wanted):
+        _run(rule, wanted[rule], data, low, hits)
+    return hits
+
+
+def places_of(keywords: "list[bytes]", low: bytes) -> "list[int]":
+    """Where each keyword stands, in order."""
+    places: "list[int]" = []
+    for keyword in keywords:
+        at = low.find(keyword)
+        while at >= 0:
+            places.append(at)
+            at = low.find(keyword, at + len(keyword))
+    if len(keywords) > 1:
+        places.sort()
+    return places
+
+
+def windows(places: "list[int]", before: int, behind: int) -> "list[tuple[int, int]]":
+    """Where a match may lie: round each place, overlapping ones merged."""
+    found: "list[tuple[int, int]]" = []
+    start = end = -1
+    for at in places:
+        if end < 0 or at - before > end:
+            if end >= 0:
+                found.append((start, end))
+            start = max(0, at - before)
+        end = at + behind
+    if end >= 0:
+        found.append((start, end))
+    return found
+
+
+def matches(number: int, regex: "Any", places: "list[int]", data: bytes) -> "Iterator[Any]":
+    """The matches of a rule's pattern: tried at its keywords where every match begins with one, else in windows."""
+    *_, before, behind, _, needs, anchored = RULES[number]
+    if anchored:
+        end = 0
+        for at in places:
+            if at >= end:
+                match = regex.match(data, at, at + behind)
+                if match is not None:
+                    end = match.end()
+                    yield match
+        return
+    for start, stop in windows(places, before, behind):
+        if not needs or data.find(needs, start, stop) >= 0:
+            yield from regex.finditer(data, start, stop)
+
+
+def _run(number: int, keywords: "list[bytes]", data: bytes, low: bytes, hits: "list[Hit]") -> None:
+    rule, title, pattern, floor, check, shown, _, _, dotall, _, _ = RULES[number]
+    regex = _compiled.get(number)
+    if regex is None:
+        import re
+
+        regex = _compiled[number] = re.compile(pattern, re.DOTALL if dotall else 0)
+    predicate = predicates.CHECKS[check] if check else None
+    for match in matches(number, regex, places_of(keywords, low), data):
+        group = match.lastindex or 0
+        secret = match.group(group)
+        if predicates.published(secret) or (floor and predicates.entropy(secret) < floor) or predicates.dull(secret):
+            continue
+        if predicate is not None and not predicate(secret, match.group(), data, match.start(group)):
+            continue
+        hits.append(Hit(match.start(group), rule, title, secret, f"{shown}…" if shown else ""))
+
+
+def all_of(data: bytes, runs: bytes, low: bytes) -> "list[Hit]":
+    """Provider rules and the generic one; where two mean the same text the more special one stays."""
+    hits = tokens(data, runs, low)
+    taken = [(hit.at, hit.at + len(hit.secret)) for hit in hits]
+    for hit in generic.hits(data, low):
+        end = hit.at + len(hit.secret)
+        if not any(start < end and hit.at < stop for start, stop in taken):
+            hits.append(hit)
+    return merged(hits)
+
+
+def merged(hits: "list[Hit]") -> "list[Hit]":
+    """Without those that lie wholly inside another one's text; of two on the same text the first."""
+    out: "list[Hit]" = []
+    for hit in sorted(hits, key=lambda h: (h.at, -len(h.secret))):
+        if out and hit.at + len(hit.secret) <= out[-1].at + len(out[-1].secret) and hit.rule != out[-1].rule:
+            continue
+        if out and (hit.at, hit.secret, hit.rule) == (out[-1].at, out[-1].secret, out[-1].rule):
+            continue
+        out.append(hit)
+    return out
