@@ -85,17 +85,19 @@ def test_called_for_a_patch_of_a_known_commit(pair: Team, how: tuple[str, str]) 
     merged(bob, ("A", "a1"), ("B", "b1"))
 
 
-def test_checkout_with_uncommitted_changes_stops_with_words(pair: Team) -> None:
-    """`checkout -m` calls it for what is in no commit: nobody's signature stands behind that, and nothing is lost."""
+def test_checkout_with_uncommitted_changes_loses_nothing(pair: Team) -> None:
+    """`checkout -m` calls it for what is in no commit, so nobody's signature stands behind that. git keeps no stages
+    there: both sides are in the file."""
     bob = pair.bob
     branch(bob, "feature", ("A", "a1"))
     bob.git("checkout", "-q", "main")
     bob.set("B", "b1")
     mine = bob.read(FILE)
     code, said = run_git(bob, "checkout", "-m", "feature")
-    assert "is not what a manifest of that commit lists" in said, (code, said)
-    third = bob.git("rev-parse", f":3:{FILE}")
-    assert bob.git("hash-object", "--no-filters", "--stdin", stdin=mine) == third
+    assert "no commit here lists their version" in said, (code, said)
+    now = bob.read(FILE)
+    assert now.startswith(b"<<<<<<< ours\n") and mine in now
+    assert bob.zopp("verify").code == 1
 
 
 def test_called_by_merge_tree(pair: Team) -> None:

@@ -1,8 +1,8 @@
 """What git calls for each file that both sides changed: the driver (review-and-ci.md §1.2, §2 rules 1, 8 and 9).
 
-It never asks, never falls back to merging text, and leaves ours where it cannot answer for the result. Secrets are
-merged here and now; manifests, the policy and zopp's blocks are made anew by whoever signs, so for them it only says
-whether a hook will do that (exit 0) or git has to stop (exit 1).
+It never asks, never falls back to merging text, and marks both sides as they are where it cannot answer for a result.
+Secrets are merged here and now; manifests, the policy and zopp's blocks are made anew by whoever signs, so for them it
+only says whether a hook will do that (exit 0) or git has to stop (exit 1).
 """
 
 import os
@@ -19,6 +19,7 @@ from zopp.repo.layout import Checkout
 from zopp.repo.merging import Sides, Trio, shown
 from zopp.repo.revision import Listed, Revision
 from zopp.repo.unlock import Keyring
+from zopp.sopsfile import merging as sops_merging
 from zopp.sopsfile.merging import WHOLE
 
 
@@ -42,7 +43,8 @@ class Answer:
 
 
 def drive(checkout: Checkout, env: Mapping[str, str], keyring: Keyring, call: Call) -> Answer:
-    """Merge into the file %A, or leave it as ours. ZoppError with the reason where nothing was merged."""
+    """Merge into the file %A. ZoppError with the reason where nothing was merged: of secrets %A holds both sides
+    between markers then, else it stays ours."""
     path = call.path
     versions = _read(call.base), _read(call.ours), _read(call.theirs)
     if path == layout.POLICY:
@@ -62,7 +64,13 @@ def drive(checkout: Checkout, env: Mapping[str, str], keyring: Keyring, call: Ca
         if answer.clean:
             _write(call.ours, merged)
         return answer
-    return _secrets(checkout, env, keyring, call, versions, other)
+    try:
+        return _secrets(checkout, env, keyring, call, versions, other)
+    except ZoppError:
+        # Not just ours: with it a blind `git add`, or `checkout -m`, which keeps no stages, would lose the other side
+        # without a word. Nothing takes this for a secrets file.
+        _write(call.ours, sops_merging.marked_whole(versions[1], versions[2], call.marker))
+        raise
 
 
 def _read(path: str) -> bytes:

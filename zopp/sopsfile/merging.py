@@ -100,8 +100,8 @@ def merge(
         if choice == BASE or isinstance(choice, threeway.Given):
             raise FormatError("a whole file is taken from ours or from theirs", code="merge.whole")
         if choice is None:
-            marked = _whole(ours.file, theirs.file, marker)
-            return Merged(_unreadable(marked, ours.file.fmt), ours.tree, (Conflict(WHOLE, why),))
+            data = marked_whole(ours.file.data, theirs.file.data, marker)
+            return Merged(_unreadable(data, ours.file.fmt), ours.tree, (Conflict(WHOLE, why),))
         taken = ours if choice == OURS else theirs
         writer = _Writer(taken, theirs if taken is ours else ours, target, stamp, iv)
         return Merged(writer.write(taken.tree), taken.tree, ())
@@ -116,7 +116,9 @@ def merge(
     # From our variant, so that the two differ in nothing but the conflicts.
     second = _Writer(Side(read(data, ours.file.fmt), target.key, found.tree), theirs, target, stamp, iv)
     marked = _marked(data.decode(), second.write(theirs_there.tree).decode(), read(data, ours.file.fmt), marker)
-    return Merged(_unreadable(marked, ours.file.fmt), found.tree, tuple(map(Conflict, found.conflicts)), found.both)
+    return Merged(
+        _unreadable(marked.encode(), ours.file.fmt), found.tree, tuple(map(Conflict, found.conflicts)), found.both
+    )
 
 
 def _structure(base: Side | None, ours: Side, theirs: Side) -> tuple[str, Side]:
@@ -275,9 +277,11 @@ def _marks(marker: int, newline: str) -> tuple[str, str, str]:
     return f"{'<' * marker} ours{newline}", f"{'=' * marker}{newline}", f"{'>' * marker} theirs{newline}"
 
 
-def _whole(ours: SopsFile, theirs: SopsFile, marker: int) -> str:
-    start, middle, end = _marks(marker, ours.scan.newline)
-    parts = [_ended(file.scan.text, file.scan.newline) for file in (ours, theirs)]
+def marked_whole(ours: bytes, theirs: bytes, marker: int = 7) -> bytes:
+    """Both versions as they are, between markers: where nothing can be merged and neither may be lost."""
+    newline = "\r\n" if b"\r\n" in ours[:200] else "\n"
+    start, middle, end = (text.encode() for text in _marks(marker, newline))
+    parts = [data if data.endswith(b"\n") else data + newline.encode() for data in (ours, theirs)]
     return start + parts[0] + middle + parts[1] + end
 
 
@@ -316,9 +320,8 @@ def _pairs(here: list[str], there: list[str]) -> list[tuple[list[str], list[str]
     return [(here, there)]
 
 
-def _unreadable(text: str, fmt: str) -> bytes:
-    """The bytes of a marked file; a bug, and no file, if any reader of the format would take it."""
-    data = text.encode()
+def _unreadable(data: bytes, fmt: str) -> bytes:
+    """A marked file itself; a bug, and no file, if any reader of the format would take it."""
     try:
         read(data, fmt, strict=False)
     except FormatError:
