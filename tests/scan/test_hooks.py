@@ -95,7 +95,7 @@ def test_hooks_path_in_the_tree_is_refused(repo: Repo) -> None:
     outside = repo.base / "my-hooks"
     repo.git("config", "core.hooksPath", str(outside))
     assert repo.zopp("hooks", "install").code == 0
-    assert sorted(os.listdir(outside)) == ["pre-commit", "pre-push"]
+    assert sorted(os.listdir(outside)) == ["post-merge", "pre-commit", "pre-merge-commit", "pre-push"]
 
 
 def test_outdated_and_not_executable(repo: Repo) -> None:

@@ -56,8 +56,8 @@ def drive(checkout: Checkout, env: Mapping[str, str], keyring: Keyring, call: Ca
     if path.startswith(layout.MANIFESTS + "/") or path == layout.RECEIPT:
         return _left_to_a_hook(checkout, env, other, path)
     if path in (blocks.SOPS_CONFIG, blocks.ATTRIBUTES):
-        own = mergework.merge_text(checkout.root, *map(blocks.without_block, versions))
-        merged = None if own is None else blocks.with_block_of(own, versions[1])
+        own, whole = mergework.merge_text(checkout.root, *map(blocks.without_block, versions))
+        merged = blocks.with_block_of(own, versions[1]) if whole else None
         if merged is None:
             raise IntegrityError("has lines of your own that both sides changed", code="merge.text", place=path)
         answer = _left_to_a_hook(checkout, env, other, path)

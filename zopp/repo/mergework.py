@@ -12,9 +12,9 @@ from typing import Any
 
 from zopp import _fast
 from zopp._fast import sha512
-from zopp.errors import IntegrityError
+from zopp.errors import IntegrityError, Unknown
 from zopp.policy.statement import Statement
-from zopp.repo import blocks, exposure, git, layout, mergerecord, merging, operation, rebase, revision
+from zopp.repo import blocks, exposure, files, git, layout, mergerecord, merging, operation, rebase, revision
 from zopp.repo.draft import Draft, now
 from zopp.repo.environment import open_environment, people_name
 from zopp.repo.layout import Checkout
@@ -330,10 +330,13 @@ def _texts(work: Work) -> None:
         if lists:
             draft.put(path, exposure.merge(base, ours, theirs, path))
             continue
-        merged = merge_text(root, *map(blocks.without_block, (base, ours, theirs)))
-        if merged is None:
+        merged, whole = merge_text(root, *map(blocks.without_block, (base, ours, theirs)))
+        if not whole:
             here = draft.ws.read(path)
-            if here is None or is_marked(here):
+            if here == ours:
+                # A driver that stopped left ours there, in which nobody would see that theirs is missing.
+                files.replace(root, path, merged)
+            if here is None or here == ours or is_marked(here):
                 raise IntegrityError(
                     "has lines of your own that both sides changed",
                     code="merge.text",
@@ -344,8 +347,9 @@ def _texts(work: Work) -> None:
         draft.put(path, merged)
 
 
-def merge_text(root: str, base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
-    """git's own merge of three texts, none of them secret; None where they are in conflict."""
+def merge_text(root: str, base: bytes, ours: bytes, theirs: bytes) -> tuple[bytes, bool]:
+    """git's own merge of three texts, none of them secret; and whether it is whole: else the parts in conflict stand in
+    it between markers."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="zopp-") as folder:
@@ -355,7 +359,9 @@ def merge_text(root: str, base: bytes, ours: bytes, theirs: bytes) -> bytes | No
             with open(names[-1], "wb") as file:
                 file.write(data)
         done = git.run(root, "merge-file", "-p", *names, check=False)
-    return done.stdout if done.returncode == 0 else None
+    if not 0 <= done.returncode <= 127:
+        raise Unknown("git merge-file failed", code="git.failed")
+    return done.stdout, done.returncode == 0
 
 
 def stage(work: Work, paths: Sequence[str], environ: Mapping[str, str]) -> None:
