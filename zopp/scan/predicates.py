@@ -4,6 +4,7 @@ A stop word clears a short value only as a whole: a 60-character password with `
 """
 
 from binascii import Error as _Base64Error, a2b_base64
+from itertools import pairwise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def dull(text: bytes) -> bool:
     low = text.lower()
     if size >= 6 and any(low in sequence * 3 for sequence in _SEQUENCES):
         return True
+    if size >= 10 and sum(1 for a, b in pairwise(text) if 0 <= b - a <= 2) * 10 > size * 7:
+        return True  # an alphabet, or a part of one
     for period in (1, 2, 3, 4, 5, 6, 8, 10, 16):
         if size >= 3 * period and text == (text[:period] * (size // period + 1))[:size]:
             return True
