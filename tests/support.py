@@ -13,10 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from zopp.cli import fast
@@ -293,7 +293,7 @@ class Team:
     """Workspace `acme`, project `api`, environments dev, staging and prod. Alice is admin; bob, carol and the service
     ci are enrolled and have no role. Everyone's clone is at the head and pinned."""
 
-    _template: Path | None = None
+    _templates: ClassVar[dict[str, Path]] = {}
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -307,17 +307,22 @@ class Team:
         self.users = (self.alice, self.bob, self.carol, self.ci)
 
     @classmethod
-    def make(cls, base: Path) -> "Team":
-        """A fresh team below `base`."""
-        if cls._template is None:
-            cls._template = Path(tempfile.mkdtemp(prefix="zopp-team-"))
+    def make(cls, base: Path, name: str = "", prepare: "Callable[[Team], None]" = lambda team: None) -> "Team":
+        """A fresh team below `base`. `name`: one that `prepare` has worked on, which is done once a session, too."""
+        if name not in cls._templates:
+            folder = Path(tempfile.mkdtemp(prefix="zopp-team-"))
             import atexit
 
-            atexit.register(shutil.rmtree, cls._template, True)
-            cls(cls._template)._build()
-        shutil.copytree(cls._template, base, dirs_exist_ok=True, symlinks=True)
+            atexit.register(shutil.rmtree, folder, True)
+            if name:
+                prepare(cls.make(folder))
+            else:
+                cls(folder)._build()
+            cls._templates[name] = folder
+        template = cls(cls._templates[name])
+        shutil.copytree(template.base, base, dirs_exist_ok=True, symlinks=True)
         team = cls(base)
-        for user, old in zip(team.users, cls(cls._template).users, strict=True):
+        for user, old in zip(team.users, template.users, strict=True):
             clones = user.home / ".local/state/zopp/clones"
             was = clones / (pins._key(os.path.realpath(old.repo / ".git")) + ".json")
             was.rename(clones / (pins._key(os.path.realpath(user.repo / ".git")) + ".json"))

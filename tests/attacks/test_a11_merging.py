@@ -1,12 +1,13 @@
 """A1, A11, A12, A16, A17, A19 where they concern merging: what a merge must not sign, wrap or let in."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.attacks.test_a01_files import data_key, sops_of
 from tests.attacks.test_a05_anchor import craft
-from tests.merge.conftest import branch, clean, enrol, run_git
+from tests.merge.conftest import branch, clean, enrol, on_path, run_git
 from tests.merge.test_continue import both_sides_marked
 from tests.support import Team, User, refused
 from zopp import sopsfile
@@ -19,9 +20,7 @@ from zopp.sopsfile import Entry, Put
 FILE = "secrets/dev.yaml"
 
 
-@pytest.fixture
-def pair(team: Team) -> Team:
-    """Bob may write dev and staging, carol may read them; all clones have drivers and hooks."""
+def _roles(team: Team) -> None:
     team.alice.ok("grant", "bob", "write", "api/dev")
     team.alice.ok("grant", "bob", "write", "api/staging")
     team.alice.ok("grant", "carol", "read", "api/dev")
@@ -29,6 +28,14 @@ def pair(team: Team) -> Team:
     team.sync("roles")
     for user in (team.alice, team.bob, team.carol):
         enrol(user, hooks=True)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Team:
+    """Bob may write dev and staging, carol may read them; all clones have drivers and hooks."""
+    team = Team.make(tmp_path, "merging-roles", _roles)
+    for user in (team.alice, team.bob, team.carol):
+        on_path(user)
     return team
 
 

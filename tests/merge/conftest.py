@@ -1,6 +1,7 @@
 """Clones with the merge drivers and hooks enrolled, for real git: `zopp` is found on PATH as git would find it."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +31,7 @@ def enrol(user: User, *, hooks: bool = False, paths: tuple[str, ...] = ()) -> No
         user.ok("hooks", "install", *MERGE_HOOKS)
 
 
-@pytest.fixture
-def pair(team: Team) -> Team:
-    """Bob and carol may write everything of the project; everyone's drivers are enrolled, nobody's hooks."""
+def _writers(team: Team) -> None:
     for who in ("bob", "carol"):
         team.alice.ok("grant", who, "write", "api")
     team.alice.set("A", "a0")
@@ -41,6 +40,14 @@ def pair(team: Team) -> Team:
     team.sync("writers")
     for user in (team.alice, team.bob, team.carol):
         enrol(user)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Team:
+    """Bob and carol may write everything of the project; everyone's drivers are enrolled, nobody's hooks."""
+    team = Team.make(tmp_path, "writers", _writers)
+    for user in (team.alice, team.bob, team.carol):
+        on_path(user)
     return team
 
 
