@@ -263,3 +263,20 @@ def test_the_list_round_trips() -> None:
     made = allow.IgnoreList(b"k" * 32, [("b", "1" * 32, "", "two"), ("a", "0" * 32, "x/*", "one # two")])
     again = allow.parse(made.render().encode())
     assert again.key == made.key and len(again.entries) == 2 and again.entries[0][0] == "a"
+
+
+def test_an_exception_inside_an_encoded_text_covers_only_itself(repo: Repo) -> None:
+    """Another token in the same base64 text, of another rule and shorter, is seen."""
+    import base64
+
+    from zopp.scan.catalogue import HEX, some
+
+    other = "squ" + "_" + some(HEX, 40)
+    text = base64.b64encode(f"a {token()} b {other} c".encode()).decode()
+    repo.stage("a.txt", text + "\n")
+    said = repo.guard().err
+    assert "github-token" in said and "sonar-token" in said
+    assert repo.zopp("scan", "--except", fingerprint(said), "--reason", "x").code == 0
+    repo.add()
+    said = repo.guard()
+    assert said.code == 1 and "allowed by ignore list" in said.err

@@ -3,10 +3,6 @@
 A finding names things; the text that was matched stays inside `secret`, which no output reads.
 """
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 ENCRYPTED, LEFTOVER, TOKEN, OWN = "unencrypted", "leftover", "token", "own"
 
 
@@ -103,22 +99,17 @@ class Result:
 
 class Hit:
     """A match in a text, before it is placed: `at` its offset, `secret` the matched bytes, `rule` id, `what`, `shown`
-    as in Finding. `check` tells which exceptions it honours."""
+    as in Finding. `decoded`: the secret is what the text at this place decodes to, not the text itself."""
 
-    __slots__ = ("at", "check", "rule", "secret", "shown", "what")
+    __slots__ = ("at", "decoded", "rule", "secret", "shown", "what")
 
-    def __init__(self, at: int, rule: str, what: str, secret: bytes, shown: str = "", check: str = TOKEN) -> None:
+    def __init__(self, at: int, rule: str, what: str, secret: bytes, shown: str = "", decoded: bool = False) -> None:
         self.at = at
         self.rule = rule
         self.what = what
         self.secret = secret
         self.shown = shown
-        self.check = check
+        self.decoded = decoded
 
     def __repr__(self) -> str:
         return f"Hit({self.rule!r}, {self.at})"
-
-
-def hits_key(hit: "Any") -> "tuple[str, bytes]":
-    """What counts as the same match (spec guard 2, 'New')."""
-    return hit.rule, hit.secret

@@ -142,12 +142,18 @@ def all_of(data: bytes, runs: bytes, low: bytes) -> "list[Hit]":
 
 
 def merged(hits: "list[Hit]") -> "list[Hit]":
-    """Without those that lie wholly inside another one's text; of two on the same text the first."""
+    """Without those that lie wholly inside another one's text, whose hash then covers them; of two on the same text the
+    first. What was decoded is covered by no other one's text and stays: an exception for one token in a base64 text is
+    none for another beside it."""
     out: "list[Hit]" = []
+    seen: "set[tuple[int, str, bytes]]" = set()
+    end = -1
     for hit in sorted(hits, key=lambda h: (h.at, -len(h.secret))):
-        if out and hit.at + len(hit.secret) <= out[-1].at + len(out[-1].secret) and hit.rule != out[-1].rule:
+        key = hit.at, hit.rule, hit.secret
+        if key in seen or (not hit.decoded and hit.at + len(hit.secret) <= end):
             continue
-        if out and (hit.at, hit.secret, hit.rule) == (out[-1].at, out[-1].secret, out[-1].rule):
-            continue
+        seen.add(key)
+        if not hit.decoded:
+            end = max(end, hit.at + len(hit.secret))
         out.append(hit)
     return out

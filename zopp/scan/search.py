@@ -44,7 +44,7 @@ def hits(data: bytes, depth: int = 0, user: "Bound | None" = None) -> "list[Hit]
         for at, plain, how in encoded.texts(data, runs):
             kind = binkeys.what(plain) if how == "base64" else None
             if kind is not None:
-                found.append(Hit(at, "binary-key", f"{kind}, inside {how}", plain))
+                found.append(Hit(at, "binary-key", f"{kind}, inside {how}", plain, decoded=True))
                 continue
             for view in text.views(plain)[:1]:
                 for inner in hits(view, depth + 1):
@@ -55,6 +55,7 @@ def hits(data: bytes, depth: int = 0, user: "Bound | None" = None) -> "list[Hit]
                             f"{inner.what.split(', inside ')[0]}, inside {how}",
                             inner.secret,
                             inner.shown,
+                            decoded=True,
                         )
                     )
     return match.merged(found)
