@@ -124,7 +124,7 @@ def test_a19_a_forged_journal(pair: Team, where: str) -> None:
     head = stopped_merge(alice)
     if where == "hook":
         # A hook of somebody else's that runs first plays the attacker between driver and signature.
-        before_hook = alice.repo / ".git/hooks/pre-merge-commit.zopp-before"
+        before_hook = alice.repo / ".git/hooks/pre-merge-commit.before-zopp"
         before_hook.write_text(
             f'#!/bin/sh\ncp "{alice.base}/forged" {FILE}\ncp "{alice.base}/journal" .git/zopp/merge.json\n'
         )
