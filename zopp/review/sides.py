@@ -23,8 +23,7 @@ from zopp.review.model import BLOCKER, NOTE, WARNING, Review
 @dataclass(slots=True)
 class Sides:
     """`base` and `head` are workspaces whose files are those of the commits, `base_tree` and `head_tree`; `fork` is the
-    tree that changes are told against, `place` the base's zopp.toml. `head_settings` is None where the head has none
-    that can be read."""
+    tree that changes are told against, `place` the base's zopp.toml."""
 
     review: Review
     base: Workspace
@@ -33,7 +32,6 @@ class Sides:
     base_tree: CommitTree
     head_tree: CommitTree
     place: str
-    head_settings: Settings | None
 
 
 def default_base(root: str) -> str:
@@ -106,10 +104,8 @@ def open_sides(start: str, env: Mapping[str, str], revisions: tuple[str, str]) -
         place=standing(state, pin), receipt=receipt, at=head_tree,
     )  # fmt: skip
     fork_tree = base_tree if fork == base else CommitTree(root, fork)
-    return Sides(
-        review=review, base=base_ws, head=head_ws, fork=fork_tree, base_tree=base_tree, head_tree=head_tree,
-        place=place, head_settings=_head_settings(review, settings, head_tree, place, folder),
-    )  # fmt: skip
+    _compare_settings(review, settings, head_tree, place, folder)
+    return Sides(review, base_ws, head_ws, fork_tree, base_tree, head_tree, place)
 
 
 def _required(tree: CommitTree, path: str) -> bytes:
@@ -175,21 +171,19 @@ def _restore(review: Review) -> str:
     return f"git checkout {review.base[:12]} -- {layout.POLICY}"
 
 
-def _head_settings(
-    review: Review, base: Settings, tree: CommitTree, place: str, folder: str
-) -> Settings | None:  # fmt: skip
-    """What the head's zopp.toml says now. Other than the base's it decides nothing here."""
+def _compare_settings(review: Review, base: Settings, tree: CommitTree, place: str, folder: str) -> None:
+    """Remarks on what the head's zopp.toml says otherwise. It decides nothing here."""
     try:
         data = tree.read(place)
         if data is None:
             review.say(
                 BLOCKER, "anchor.lost", "zopp.toml is gone", place, fix=f"git checkout {review.base[:12]} -- {place}"
             )
-            return None
+            return
         settings = settings_module.parse(data, place=place, folder=folder)
     except ZoppError as exc:
         review.say(BLOCKER, "anchor.broken", exc.message, exc.place or place)
-        return None
+        return
     for name, was, now in (
         ("workspace", base.workspace, settings.workspace),
         ("genesis", base.genesis, settings.genesis),
@@ -209,4 +203,3 @@ def _head_settings(
             words = f"{', '.join(was_at) or 'nothing'} → {', '.join(now_at) or 'nothing'}"
             severity = WARNING if was_at else NOTE
             review.say(severity, "settings.files", f"new values of {env} go elsewhere: {words}", place)
-    return settings
