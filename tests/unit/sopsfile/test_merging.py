@@ -411,7 +411,7 @@ def expected(base: Model, ours: Model, theirs: Model) -> tuple[Model, set[tuple[
             kept = o or t
             if kept is None or b is None:
                 take = kept
-            elif kept == b:
+            elif kept.note == b.note and typed(kept.value) == typed(b.value):  # False is not 0
                 take = None
             else:
                 conflicts.add(name)
