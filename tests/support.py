@@ -318,6 +318,7 @@ class Team:
                 prepare(cls.make(folder))
             else:
                 cls(folder)._build()
+            cls(folder)._pack()
             cls._templates[name] = folder
         template = cls(cls._templates[name])
         shutil.copytree(template.base, base, dirs_exist_ok=True, symlinks=True)
@@ -334,7 +335,7 @@ class Team:
             user.home.mkdir(parents=True)
             (user.home / ".gitconfig").write_text(
                 f"[user]\n\tname = {user.name}\n\temail = {user.name}@example.org\n"
-                "[init]\n\tdefaultBranch = main\n[commit]\n\tgpgsign = false\n[gc]\n\tauto = 0\n"
+                "[init]\n\tdefaultBranch = main\n\ttemplateDir =\n[commit]\n\tgpgsign = false\n[gc]\n\tauto = 0\n"
                 "[advice]\n\tdetachedHead = false\n[maintenance]\n\tauto = false\n"
             )
         env = self.alice.env
@@ -376,6 +377,16 @@ class Team:
         for user in self.users[1:]:
             user.pull()
             user.ok("verify")
+
+    def _pack(self) -> None:
+        """A template is copied for every test, and a copy costs by the file: objects go into one pack."""
+        for folder in (self.base / "origin.git", *sorted((self.base / "clone").iterdir())):
+            for command in (("repack", "-adq"), ("prune-packed", "-q")):
+                subprocess.run(["git", "-C", str(folder), *command], check=True, env=self.alice.env)
+            inside = folder if folder.suffix == ".git" else folder / ".git"
+            for empty in (*inside.glob("objects/??"), inside / "branches"):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
 
     def _clone(self, user: User) -> None:
         env = user.env

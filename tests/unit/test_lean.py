@@ -58,9 +58,9 @@ HEAVY = {
 # No policy, no keys, no settings: a converter runs once for each side of each file of each commit.
 TEXTCONV = {
     "zopp", "zopp._fast", "zopp.cli", "zopp.cli.fast", "zopp.cli.main", "zopp.cli.textconv", "zopp.errors",
-    "zopp.sopsfile", "zopp.sopsfile.cipher", "zopp.sopsfile.lines", "zopp.sopsfile.mac", "zopp.sopsfile.metadata",
-    "zopp.sopsfile.plainscalar", "zopp.sopsfile.redacting", "zopp.sopsfile.scan", "zopp.sopsfile.selectors",
-    "zopp.sopsfile.tree", "zopp.sopsfile.yaml_lines",
+    "zopp.printable", "zopp.sopsfile", "zopp.sopsfile.cipher", "zopp.sopsfile.lines", "zopp.sopsfile.mac",
+    "zopp.sopsfile.metadata", "zopp.sopsfile.plainscalar", "zopp.sopsfile.redacting", "zopp.sopsfile.scan",
+    "zopp.sopsfile.selectors", "zopp.sopsfile.tree", "zopp.sopsfile.yaml_lines",
 }  # fmt: skip
 
 

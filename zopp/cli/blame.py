@@ -8,8 +8,8 @@ import argparse
 from zopp.cli import timeline
 from zopp.cli.context import Context, table
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.printable import printable
 from zopp.cli.timeline import commit_words, event_json, what_words, when
+from zopp.printable import printable
 from zopp.repo.authors import Authors
 from zopp.sopsfile.comparing import name
 

@@ -13,9 +13,9 @@ from zopp import sopsfile
 from zopp.cli import sentences, timeline
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.printable import printable
 from zopp.errors import UsageError
 from zopp.policy.statement import Statement
+from zopp.printable import printable
 from zopp.repo import brokered, diff, git, versions
 from zopp.repo.diff import EnvironmentDiff, FileDiff, PolicyDiff
 from zopp.repo.environment import people_name, scope_of

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from zopp.cli import timeline
 from zopp.cli.context import Context, table
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.printable import printable
 from zopp.cli.timeline import Timeline, commit_words, event_json, what_words, when
 from zopp.errors import UsageError
+from zopp.printable import printable
 from zopp.repo import brokered
 from zopp.repo.authors import Authors
 from zopp.repo.history import Event, FileEvent

@@ -51,9 +51,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     checkout = layout.find_checkout(ctx.cwd)
     code = invites.parse(read_stdin() if args.code == "-" or not ctx.interactive() else ctx.secret("invite code"))
     key = code.key()
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         ws = open_workspace(ctx.cwd, ctx.env, recover=False, ci_needs_pin=False, new_project=True, needs_receipt=False)
         desk: "Desk | None" = None
         if ws.state.server is not None and ws.state.ws == code.genesis:

@@ -164,9 +164,7 @@ def _step(
 
         return served.still_wanted(ctx, st, then, here, "on the other side")
 
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         work = mergework.prepare(
             checkout, ctx.env, ctx.cwd, op, stages, ctx.keyring, passphrase=ctx.passphrase, ask=ask,
             on_old_base=args.on_old_base,
@@ -230,9 +228,7 @@ def _learn(ctx: Context, work: Work) -> None:
 def _abort(ctx: Context, checkout: Checkout, told: _Told) -> int:
     """Undo what zopp wrote and staged, then let git undo its own part."""
     root = checkout.root
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         op, stages = _under_way(checkout)
         if op is None:
             mergerecord.forget(checkout)

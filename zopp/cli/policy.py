@@ -127,9 +127,7 @@ def _rebase(ctx: Context, args: argparse.Namespace) -> int:
     def ask(st: Statement, then: list[str], here: list[str]) -> bool:
         return served.still_wanted(ctx, st, then, here, "on the other side")
 
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         ours, theirs, revision = rebase.sides(checkout, args.onto)
         ws = rebase.open_on(checkout, ctx.cwd, ctx.env, theirs)
         if ws.pin is None:

@@ -30,9 +30,7 @@ def _opened(ctx: Context) -> Iterator[tuple[Workspace, Desk]]:
     """The workspace under its lock, proven or not, and a desk. Unknown where the clone is not pinned."""
     checkout = layout.find_checkout(ctx.cwd)
     desk = served.desk(ctx)
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         ws = _workspace(ctx, checkout)
         if ws.place == "unpinned":
             require_writable(ws)

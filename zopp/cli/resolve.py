@@ -61,9 +61,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     def ask(st: Statement, then: list[str], here: list[str]) -> bool:
         return True  # nothing is signed here; `zopp merge --continue` asks
 
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         work = mergework.prepare(
             checkout, ctx.env, ctx.cwd, op, stages, ctx.keyring, passphrase=ctx.passphrase, ask=ask,
             on_old_base=args.on_old_base,

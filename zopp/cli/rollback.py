@@ -9,8 +9,8 @@ import argparse
 from zopp.cli.changing import Change, report_change
 from zopp.cli.context import Context
 from zopp.cli.parser import add_change, add_env, epilog
-from zopp.cli.printable import printable
 from zopp.errors import NotFound, UsageError
+from zopp.printable import printable
 from zopp.repo import git, history, rollback, values, versions
 from zopp.repo.environment import open_environment, people_name, scope_of
 from zopp.repo.values import Path

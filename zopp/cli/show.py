@@ -10,8 +10,8 @@ from zopp import sopsfile
 from zopp.cli import timeline
 from zopp.cli.context import Context, table
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.printable import printable
 from zopp.errors import FormatError, NotFound
+from zopp.printable import printable
 from zopp.repo import brokered, git, values, versions
 from zopp.repo.environment import scope_of
 from zopp.repo.values import plain

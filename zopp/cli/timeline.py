@@ -8,9 +8,9 @@ from typing import Any
 
 from zopp._fast import json_parse
 from zopp.cli.context import Context
-from zopp.cli.printable import printable
 from zopp.cli.reading import scalar_text
 from zopp.errors import NotFound, Unknown, ZoppError
+from zopp.printable import printable
 from zopp.repo import files, git, history, layout, settings as settings_module, values
 from zopp.repo.authors import Author
 from zopp.repo.draft import timestamp

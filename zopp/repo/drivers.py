@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zopp.errors import Unknown
+from zopp.printable import printable
 from zopp.repo import attributes, git
 from zopp.repo.layout import Checkout
 
@@ -138,7 +139,7 @@ def faults(checkout: Checkout, paths: list[str]) -> list[Fault]:
     bare = [path for path, pair in attributes.items() if pair != (DIFF, MERGES[0])]
     if bare and not missing:
         more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-        text = f"git's attributes give {_shown(bare[0])}{more} to other drivers than zopp's, or to none"
+        text = f"git's attributes give {printable(bare[0])}{more} to other drivers than zopp's, or to none"
         found.append(Fault("warn", text, enroll_it))
     drivers = {DIFF, *(diff for diff, _ in attributes.values() if diff not in ("", "set", "unset", "unspecified"))}
     for driver in sorted(drivers):
@@ -159,10 +160,6 @@ def faults(checkout: Checkout, paths: list[str]) -> list[Fault]:
             text = f"diff.{DIFF}.textconv is another command than zopp's, and may print plaintext"
             found.append(Fault("warn", text, enroll_it))
     return found
-
-
-def _shown(path: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in path)
 
 
 def _stale(command: str) -> bool:

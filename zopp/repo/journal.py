@@ -51,6 +51,19 @@ class lock:
         os.close(self._fd)
 
 
+class settled(lock):
+    """The lock, with what an interrupted command left finished first. Errors of `lock` and `recover`."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        try:
+            if pending(self._checkout):
+                recover(self._checkout)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+
 def _encode(changes: "Mapping[str, tuple[bytes | None, bytes | None]]") -> bytes:
     """Records of path, old hash, new length, new bytes; a SHA-256 of all of it ends the file, so a torn write is seen.
     A length of -1 means that the file is removed; an old hash of '-' that there was none."""

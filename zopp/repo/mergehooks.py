@@ -31,9 +31,7 @@ def pre_merge_commit(checkout: Checkout, env: Mapping[str, str], keyring: Keyrin
     if not changed:
         return None
     op = Operation("merge", head, theirs, revision.merge_base(root, head, theirs))
-    with journal.lock(checkout):
-        if journal.pending(checkout):
-            journal.recover(checkout)
+    with journal.settled(checkout):
         try:
             work = mergework.prepare(checkout, env, root, op, {}, keyring)
         except NotFound as exc:

@@ -11,6 +11,7 @@ from zopp import sopsfile
 from zopp.errors import Denied, FormatError, NotFound, ZoppError
 from zopp.policy import manifest as manifests
 from zopp.policy.manifest import FileEntry, Manifest
+from zopp.printable import printable
 from zopp.repo import authors, git, layout
 from zopp.repo.authors import Author
 from zopp.repo.brokered import Key
@@ -57,12 +58,8 @@ def commit_of(root: str, revision: str) -> str:
         from zopp.repo.history import shallow
 
         hint = "this clone is shallow: git fetch --unshallow" if shallow(root) else "see the commits with: zopp history"
-        raise NotFound(f"there is no commit {_typed(revision)}", code="revision.unknown", hint=hint)
+        raise NotFound(f"there is no commit {printable(revision[:80])}", code="revision.unknown", hint=hint)
     return found
-
-
-def _typed(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
 def read(ws: Workspace, scope: str, commit: str | None, batch: git.Batch, also: Iterable[str] = ()) -> Version:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from zopp.policy.statement import Statement
+from zopp.printable import printable
 from zopp.review.model import EnvironmentReview, Review
 
 MARKS = {"blocker": "✗", "unknown": "?", "warning": "!", "note": "·"}
@@ -11,8 +12,7 @@ SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 def safe(text: str, most: int = 200) -> str:
     """One line without control or format characters (line ends, escapes, text-direction marks), cut at `most`."""
-    plain = text.encode("utf-8", "replace").decode()  # no byte of a path that is no UTF-8 comes as a surrogate
-    shown = "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in plain)
+    shown = printable(text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 

@@ -5,9 +5,9 @@ it is new, and what is excepted.
 """
 
 from zopp.errors import Unknown, ZoppError
+from zopp.printable import printable
 from zopp.scan import demand, encrypted, leftovers, search
 from zopp.scan.finding import ENCRYPTED, LEFTOVER, OWN, TOKEN, Finding, Problem, Result
-from zopp.scan.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ The line reader of `zopp.sopsfile` decides the layouts that sops and zopp write;
 """
 
 from zopp.errors import FormatError
+from zopp.printable import printable
 from zopp.scan.encrypted import Demand, Verdict, is_ciphertext
 from zopp.sopsfile import lines
 from zopp.sopsfile.scan import COMMENT, SELECTED
@@ -84,7 +85,7 @@ def _metadata(verdict: Verdict, metadata: "Metadata", data: bytes) -> None:
 def named(path: "tuple[Any, ...]", document: int) -> str:
     """A leaf in words: its dotted path, and its document if that is not the first."""
     text = ".".join(f'"{part}"' if isinstance(part, str) and "." in part else str(part) for part in path) or "(top)"
-    text = text if text.isprintable() else text.encode("unicode_escape").decode()
+    text = printable(text)
     return text if document == 0 else f"{text} (document {document + 1})"
 
 

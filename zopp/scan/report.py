@@ -3,7 +3,7 @@
 All three are deterministic: the same findings in the same order, and no time.
 """
 
-from zopp.scan.text import printable
+from zopp.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

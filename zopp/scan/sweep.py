@@ -8,6 +8,7 @@ import os
 import stat
 
 from zopp.errors import NotFound, UsageError, ZoppError
+from zopp.printable import printable
 from zopp.scan import staged
 from zopp.scan.demand import Rules
 from zopp.scan.engine import LINK, SUBMODULE, Batch, Item
@@ -61,15 +62,8 @@ def paths(environ: "Mapping[str, str]", names: "list[str]", *, options: "Any" = 
             inner = os.path.relpath(full, root)
             found[full if inner.startswith("../") else inner] = None
         else:
-            raise UsageError("there is no such file", code="scan.missing", place=staged_name(name))
+            raise UsageError("there is no such file", code="scan.missing", place=printable(name))
     return _judge(root, list(found), environ, result, options)
-
-
-def staged_name(name: str) -> str:
-    """A typed name, for a message."""
-    from zopp.scan.text import printable
-
-    return printable(name)
 
 
 def tracked(environ: "Mapping[str, str]", *, options: "Any" = None) -> Result:

@@ -73,21 +73,6 @@ def line_of(data: bytes, at: int) -> bytes:
     return data[start : min(ends, default=len(data))]
 
 
-def printable(path: str) -> str:
-    """A path for people: control characters and undecoded bytes escaped."""
-    if path.isprintable():
-        return path
-    out = []
-    for char in path:
-        if char.isprintable() and char != "\\":
-            out.append(char)
-        elif 0xDC80 <= ord(char) <= 0xDCFF:
-            out.append(f"\\x{ord(char) - 0xDC00:02x}")
-        else:
-            out.append(char.encode("unicode_escape").decode())
-    return "".join(out)
-
-
 class Places:
     """Lines and columns of offsets in one text, asked in rising order: the text is counted through once."""
 

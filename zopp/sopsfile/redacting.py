@@ -8,6 +8,7 @@ text) and what is very large is shown line by line, without anything that is no 
 
 from zopp import _fast
 from zopp.errors import FormatError
+from zopp.printable import printable
 from zopp.sopsfile import lines
 from zopp.sopsfile.scan import COMMENT, SELECTED
 from zopp.sopsfile.tree import Mapping, Sequence, Timestamp, dotted
@@ -121,11 +122,6 @@ def _outside(metadata: "Metadata") -> "Iterator[str]":
 def short(recipient: str) -> str:
     """A recipient by its ends."""
     return recipient if len(recipient) <= 24 else f"{recipient[:12]}…{recipient[-8:]}"
-
-
-def printable(text: str) -> str:
-    """A name without control characters."""
-    return text if text.isprintable() else text.encode("unicode_escape", "surrogatepass").decode()
 
 
 def _raw(data: bytes) -> "Iterator[str]":
