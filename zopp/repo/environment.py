@@ -13,7 +13,7 @@ from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
 from zopp.policy.findings import Finding
 from zopp.policy.manifest import Manifest
-from zopp.repo import git, layout
+from zopp.repo import committed, git, layout
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import SopsFile
 
@@ -253,11 +253,11 @@ def _parents(ws: Workspace, scope: str, here: bytes | None) -> list[Manifest]:
     """The accepted manifests in every parent of what is to be committed next (HEAD, and MERGE_HEAD in a merge). A work
     tree equal to HEAD, and a commit, are judged against their own parents."""
     at = ws.tree.revision
-    head = git.show(ws.root, at, layout.manifest_path(scope))
+    head = committed.show(ws, at, layout.manifest_path(scope))
     if head is None and (here is not None or git.resolve(ws.root, at) is None):
         return []
     merging = [] if ws.at else git.merge_heads(ws.checkout.git_dir)
-    revisions = git.parents(ws.root, at) if head == here and not merging else [at, *merging]
+    revisions = committed.parents(ws, at) if head == here and not merging else [at, *merging]
     return [made for revision in revisions if (made := accepted(ws, scope, revision)) is not None]
 
 
@@ -266,8 +266,8 @@ def accepted(ws: Workspace, scope: str, revision: str, *, but: bytes | None = No
     nobody accepts proves nothing about what follows it: else whoever can push would end an environment with a
     generation of 2^53 (A12)."""
     path = layout.manifest_path(scope)
-    data = git.show(ws.root, revision, path)
-    signature = None if data is None or data == but else git.show(ws.root, revision, path + ".sig")
+    data = committed.show(ws, revision, path)
+    signature = None if data is None or data == but else committed.show(ws, revision, path + ".sig")
     if data is None or signature is None:
         return None
     try:

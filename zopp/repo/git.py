@@ -100,7 +100,12 @@ def versions(root: str, path: str, revisions: Sequence[str]) -> list[tuple[str, 
 
 
 def blobs(root: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """(id, bytes) of each object, by one git process."""
+    """(id, bytes) of each object that is a blob, by one git process."""
+    return ((name, data) for name, kind, data in objects(root, ids) if kind == "blob")
+
+
+def objects(root: str, ids: Iterable[str]) -> Iterator[tuple[str, str, bytes]]:
+    """(id, type, bytes) of each object that is there, by one git process."""
     wanted = list(dict.fromkeys(ids))
     if not wanted:
         return
@@ -113,7 +118,7 @@ def blobs(root: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         if len(header) != 3 or header[1] == b"missing":
             continue
         size = int(header[2])
-        yield object_id, data[at : at + size]
+        yield object_id, header[1].decode(), data[at : at + size]
         at += size + 1
 
 

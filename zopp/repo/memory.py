@@ -5,7 +5,7 @@ leaves no trace.
 """
 
 from zopp._fast import sha256
-from zopp.repo import git, layout, pins, userdirs
+from zopp.repo import committed, git, layout, pins, userdirs
 from zopp.repo.environment import Environment
 from zopp.repo.workspace import Workspace, standing
 
@@ -19,7 +19,7 @@ def learn(ws: Workspace, environments: list[Environment]) -> bool:
     if (
         ws.place in ("ahead", "current")
         and (ws.state.seq, ws.state.head) != (pin.seq, pin.head)
-        and git.show(ws.root, "HEAD", layout.POLICY) == ws.log
+        and committed.show(ws, "HEAD", layout.POLICY) == ws.log
     ):
         pin.seq, pin.head = ws.state.seq, ws.state.head
         learned = True
@@ -29,7 +29,7 @@ def learn(ws: Workspace, environments: list[Environment]) -> bool:
         path = layout.manifest_path(env.scope)
         digest = sha256(env.manifest_bytes).hex()
         seen = pin.manifests.get(env.scope)
-        if seen == (env.manifest.generation, digest) or git.show(ws.root, "HEAD", path) != env.manifest_bytes:
+        if seen == (env.manifest.generation, digest) or committed.show(ws, "HEAD", path) != env.manifest_bytes:
             continue
         if seen is None or (env.manifest.generation > seen[0] and descends(ws, env, seen[1])):
             pin.manifests[env.scope] = (env.manifest.generation, digest)

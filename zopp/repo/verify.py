@@ -12,7 +12,7 @@ from zopp._fast import sha512
 from zopp.errors import FormatError, NotFound, ZoppError
 from zopp.policy import log, manifest as manifests
 from zopp.policy.findings import Finding, ciphertexts
-from zopp.repo import attributes, blocks, brokered, foreign, git, layout, memory, settings as settings_module
+from zopp.repo import attributes, blocks, brokered, committed, foreign, git, layout, memory, settings as settings_module
 from zopp.repo.environment import Environment, finding as make_finding, open_environment
 from zopp.repo.trees import Tree, WorkTree
 from zopp.repo.workspace import Workspace, find_anchor, in_ci, require_receipt
@@ -83,6 +83,7 @@ def judge(report: Report, ws: Workspace, *, require_latest: bool = False) -> lis
         require_receipt(ws)
     except ZoppError as exc:
         report.add_error(exc)
+    committed.prepare(ws)
     environments = _environments(report, ws, require_latest=require_latest)
     _blocks(report, ws)
     return environments
@@ -156,10 +157,10 @@ def _same_data_keys(report: Report, ws: Workspace, env: Environment) -> None:
     version proves the same data key, so a changed commitment is a lie; and an unchanged one with another origin is."""
     assert env.manifest is not None
     at = ws.tree.revision
-    previous = git.show(ws.root, at, layout.manifest_path(env.scope))
+    previous = committed.show(ws, at, layout.manifest_path(env.scope))
     if previous == env.manifest_bytes:
-        at += "^"
-        previous = git.show(ws.root, at, layout.manifest_path(env.scope))
+        at += "^1"
+        previous = committed.show(ws, at, layout.manifest_path(env.scope))
     if previous is None or previous == env.manifest_bytes:
         return
     try:
@@ -198,7 +199,7 @@ def _beside(report: Report, ws: Workspace, env: Environment, hard: bool) -> None
     seen = ws.pin.manifests.get(env.scope)
     if seen is None or env.manifest.generation <= seen[0] or memory.descends(ws, env, seen[1]):
         return
-    head = git.show(ws.root, "HEAD", layout.manifest_path(env.scope))
+    head = committed.show(ws, "HEAD", layout.manifest_path(env.scope))
     if head == env.manifest_bytes:
         report.add(
             "generation.beside",

@@ -23,7 +23,8 @@ class Workspace:
     `unpinned`. `recovered` names paths that an interrupted command had left to be finished. `folders`: where other
     projects lie, for those who looked (project -> folder below the root). `listed`: the environments whose manifests
     here name a path, once somebody asked. `receipt`: the file that goes with `log`, which with a
-    server proves it. `at`: the commit whose files these are, None for the work tree."""
+    server proves it. `at`: the commit whose files these are, None for the work tree. `committed` and
+    `parents` are those of `repo.committed`."""
 
     checkout: Checkout
     env: Mapping[str, str]
@@ -38,6 +39,8 @@ class Workspace:
     folders: dict[str, str] = field(default_factory=dict)
     listed: dict[str, list[str]] | None = None
     at: CommitTree | None = None
+    committed: dict[str, bytes | None] = field(default_factory=dict)
+    parents: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def root(self) -> str:
