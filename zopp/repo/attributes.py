@@ -54,7 +54,7 @@ def asked(ws: Workspace, paths: Iterable[str], names: Iterable[str]) -> bytes:
         if not is_protected(ws.checkout):
             return found
         with tempfile.TemporaryDirectory(prefix="zopp-") as bare:
-            git.run(ws.root, "init", "-q", "--bare", "--template=", bare)
+            _empty_repository(bare)
             return found + git.run(ws.root, "--git-dir", bare, "--work-tree", ws.root, *ask, *names, data=data).stdout
     kind = git.run(ws.root, "rev-parse", "--show-object-format").stdout.decode().strip()
     objects = git.run(ws.root, "rev-parse", "--path-format=absolute", "--git-path", "objects").stdout
@@ -64,6 +64,14 @@ def asked(ws: Workspace, paths: Iterable[str], names: Iterable[str]) -> bytes:
             file.write(objects)
         git.run(bare, "--git-dir", bare, "read-tree", ws.at.revision)
         return git.run(bare, "--git-dir", bare, *ask, "--cached", *names, data=data).stdout
+
+
+def _empty_repository(folder: str) -> None:
+    """What `git init --bare` would make, of which git only asks for these three."""
+    for name in ("objects", "refs"):
+        os.mkdir(os.path.join(folder, name))
+    with open(os.path.join(folder, "HEAD"), "w", encoding="ascii") as file:
+        file.write("ref: refs/heads/main\n")
 
 
 def is_protected(checkout: Checkout) -> bool:

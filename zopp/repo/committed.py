@@ -11,8 +11,8 @@ _PARENTS = 2
 
 def prepare(ws: Workspace) -> None:
     """Read the policy log and every environment's manifest with its signature in the commit that `ws` stands on, its
-    parents and the other sides of a merge under way, by one git process. Only for a command that makes no commit
-    afterwards: HEAD is taken for what it is now."""
+    parents and the other sides of a merge under way, by one git process. HEAD is taken for what it is now: whoever
+    makes a commit calls `forget` before."""
     at = ws.tree.revision
     sides = [at, *(f"{at}^{number}" for number in range(1, _PARENTS + 1))]
     if not ws.at:
@@ -29,7 +29,8 @@ def prepare(ws: Workspace) -> None:
         elif kind == "blob":
             found[name] = data
     if not commit:
-        return  # none yet
+        ws.parents[at] = []  # none yet
+        return
     ws.committed.update((name, found.get(name)) for name in names)
     head = commit.partition(b"\n\n")[0].decode("utf-8", "replace")
     ids = [line[7:] for line in head.split("\n") if line.startswith("parent ")]
@@ -45,6 +46,14 @@ def show(ws: Workspace, revision: str, path: str) -> bytes | None:
 
 
 def parents(ws: Workspace, revision: str) -> list[str]:
-    """The parents' ids of a commit; of those beyond a shallow clone's end nothing can be shown."""
-    known = ws.parents.get(revision)
-    return git.parents(ws.root, revision) if known is None else known
+    """The parents' ids of a commit, [] where there is none yet; of those beyond a shallow clone's end nothing can be
+    shown."""
+    if revision in ws.parents:
+        return ws.parents[revision]
+    return [] if git.resolve(ws.root, revision) is None else git.parents(ws.root, revision)
+
+
+def forget(ws: Workspace) -> None:
+    """What was read before a commit is not read after it."""
+    ws.committed.clear()
+    ws.parents.clear()

@@ -15,7 +15,7 @@ from zopp.keys import sshsig
 from zopp.policy import apply as policy_apply, canonical, manifest as manifests, statement
 from zopp.policy.manifest import FileEntry
 from zopp.policy.state import State
-from zopp.repo import attributes, blocks, brokered, git, journal, layout, memory, policycache, userdirs
+from zopp.repo import attributes, blocks, brokered, committed, git, journal, layout, memory, policycache, userdirs
 from zopp.repo.brokered import Wrapped
 from zopp.repo.environment import Environment, accepted, open_environment
 from zopp.repo.signer import Signer, require
@@ -169,8 +169,11 @@ class Draft:
             self._mirror(ws.log, ws.receipt)
         for finish in self.accepted:
             finish()
+        if self._touched:
+            committed.prepare(ws)
         for scope, touched in self._touched.items():
             self._manifest(scope, touched)
+        committed.forget(ws)  # HEAD may be another one below
         if self._stale_blocks or self.lines or any(_other_files(touched) for touched in self._touched.values()):
             self._blocks()
         try:
@@ -265,8 +268,7 @@ class Draft:
         if env.manifest is not None:
             best = (env.manifest.generation, env.manifest.hash)
         revisions = ["HEAD", *git.merge_heads(self.ws.checkout.git_dir)]
-        if git.resolve(self.ws.root, "HEAD") is not None:
-            revisions += git.parents(self.ws.root, "HEAD")
+        revisions += committed.parents(self.ws, "HEAD")
         for revision in revisions:
             other = accepted(self.ws, env.scope, revision, but=env.manifest_bytes)
             if other is not None and other.generation > best[0]:
