@@ -72,7 +72,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if args.choice is not None:
             _settle(ctx, work, found[0], args.choice, typed)
             found = work.conflicts()
-        elif args.key is None and ctx.interactive() and not ctx.as_json:
+        elif args.key is None and found and ctx.interactive() and not ctx.as_json:
+            ctx.note(", ".join(work.op.names))
             for each in found:
                 _ask(ctx, work, each, args.reveal)
             found = work.conflicts()

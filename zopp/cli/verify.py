@@ -45,6 +45,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     for finding in report.findings:
         place = f"{finding.place}: " if finding.place else ""
         ctx.out(f"{finding.severity}: {place}{finding.message} [{finding.code}]")
-    counts = f"{report.statements} statements, {report.environments} environments, {report.files} files"
+    found = {"statement": report.statements, "environment": report.environments, "file": report.files}
+    counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in found.items())
     ctx.out({0: "ok: ", 1: "failed: ", 3: "could not tell: "}[report.exit_code] + counts)
     return report.exit_code

@@ -262,25 +262,31 @@ def faults(checkout: Checkout) -> list[tuple[str, str]]:
     except (Unknown, NotFound) as exc:
         return [("warn", f"hooks: {exc}: {exc.hint}")]
     words = {
-        "installed": ("ok", "is installed"),
-        "missing": ("warn", "is not installed: zopp hooks install"),
-        "foreign": ("warn", "is somebody else's and does not run zopp: zopp hooks install --chain"),
-        "outdated": ("warn", "is of another zopp or place: zopp hooks install"),
-        "not-executable": ("warn", "is not executable, so git does not run it: zopp hooks install"),
+        "installed": ("ok", "installed"),
+        "missing": ("warn", "not installed: zopp hooks install"),
+        "foreign": ("warn", "somebody else's, which does not run zopp: zopp hooks install --chain"),
+        "outdated": ("warn", "of another zopp or place: zopp hooks install"),
+        "not-executable": ("warn", "not executable, so git does not run it: zopp hooks install"),
     }
     rows = []
     for each in found:
         level, text = words[each.state]
         if each.state == "foreign" and _by_framework(checkout, each.path):
-            level, text = "ok", "is the pre-commit framework's, which runs zopp-guard"
+            level, text = "ok", "the pre-commit framework's, which runs zopp-guard"
         if each.chained and each.state == "installed":
             before = each.path + _BEFORE
             runs = bool(os.stat(before).st_mode & stat.S_IXUSR)
             text += (
                 ", after the one from before" if runs else "; the one from before is not executable and does not run"
             )
-        rows.append((level, f"hook {each.name} {text}"))
-    return rows
+        rows.append((level, each.name, text))
+    # One line for all of which the same is to be said.
+    said: dict[tuple[str, str], list[str]] = {}
+    for level, name, text in rows:
+        said.setdefault((level, text), []).append(name)
+    return [
+        (level, f"hook{'s' * (len(names) > 1)} {', '.join(names)}: {text}") for (level, text), names in said.items()
+    ]
 
 
 def _by_framework(checkout: Checkout, path: str) -> bool:
