@@ -10,7 +10,7 @@ import pytest
 from tests.support import Done, Team, User
 
 CANARY = "canary7Qz9hunter2"
-READS = {"get", "export"}  # they print values: that is what they are for
+READS = {"get", "export", "inject"}  # they print values: that is what they are for
 
 
 def forms(text: str) -> list[bytes]:
@@ -53,7 +53,9 @@ def plant(team: Team) -> User:
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("get", "TOKEN"), ("get",), ("get", "--reveal", "--json"), ("get", "NONE"), ("list",), ("list", "--json"),
-    ("export",), ("export", "--format", "json"), ("export", "--format", "example"), ("run", "--", "true"),
+    ("export",), ("export", "--format", "json"), ("export", "--format", "example"),
+    ("export", "--format", "k8s", "--name", CANARY + "_"),
+    ("inject", "-"), ("inject", "-", "--check"), ("inject", "nowhere"), ("run", "--", "true"),
     ("run", "--require", "NONE", "--", "true"), ("run", "--", "no-such-program"),
     ("run", "--prefix", "LD_", "--", "true"),
     ("set", "TOKEN"), ("set", "TOKEN", "--json"), ("set", "TOKEN", "--type", "int"), ("set", "TOKEN", "--type", "bool"),

@@ -23,7 +23,8 @@ TARGETS = (
 TRUSTED = TARGETS[:5]
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
-    ("get", "BASE"), ("get", "BASE", "--json"), ("list", "-e", "dev"), ("export", "-e", "dev"), ("run", "--", "true"),
+    ("get", "BASE"), ("get", "BASE", "--json"), ("list", "-e", "dev"), ("export", "-e", "dev"), ("inject", "-"),
+    ("run", "--", "true"),
     ("set", "K"), ("set", "K", "--json"), ("import", "-"), ("rekey", "--all"), ("sign", "--dry-run"), ("verify",),
     ("grant", "bob", "read", "api"), ("whoknows", "BASE"), ("access",), ("policy", "log"), ("exposure",), ("doctor",),
     ("trust",), ("completion", "--words", "keys"), ("env", "list"), ("offboard", "carol", "--dry-run"),
@@ -34,7 +35,20 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 ANSWERS_NO = ("verify", "doctor", "sign", "exposure", "rekey", "grant", "trust", "completion", "offboard")
 
 # These write nothing into the work tree.
-QUIET = ("get", "list", "export", "run", "verify", "whoknows", "access", "policy", "exposure", "doctor", "env")
+QUIET = (
+    "get",
+    "list",
+    "export",
+    "inject",
+    "run",
+    "verify",
+    "whoknows",
+    "access",
+    "policy",
+    "exposure",
+    "doctor",
+    "env",
+)
 
 
 def hostile(data: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:

@@ -1,24 +1,24 @@
-"""Write an environment's values in another format: env, docker, shell, json, yaml, sops-env, or example (names only).
+"""Write an environment's values in another format. `k8s` is a Secret manifest, `example` has the names only.
 
 To a terminal only with --reveal. A file is made 0600, appears whole or not at all, and must be ignored by git.
 A value that the format cannot carry is refused by name, never altered.
 """
 
 import argparse
-import os
-import sys
 
+from zopp.cli import writing
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
 from zopp.cli.reading import open_for_reading, scalar_text
 from zopp.errors import UsageError
 from zopp.exchange import exporters
-from zopp.repo import files, git, values
+from zopp.repo import values
 
 EXAMPLES = epilog(
     "zopp export --format env -o .env",
     "zopp export -e production --format json | jq .",
     'eval "$(zopp export --format shell)"',
+    "zopp export -e production --format k8s --name app-secrets | kubectl apply -f -",
     "zopp export --format example -o .env.example --force",
 )
 FORMATS = {"dotenv": "env"}
@@ -29,9 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--format", choices=(*exporters.FORMATS, "dotenv", "example"), help="default: env; with --json: json"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write FILE instead of standard output")
-    parser.add_argument("--reveal", action="store_true", help="print to a terminal")
-    parser.add_argument("--force", action="store_true", help="write a file that git does not ignore")
+    parser.add_argument("--name", metavar="NAME", help="k8s: what the Secret is called (default: PROJECT-ENV)")
+    parser.add_argument("--namespace", default="", metavar="NAMESPACE", help="k8s: its namespace (default: none said)")
+    writing.add_output(parser)
     add_env(parser)
 
 
@@ -39,8 +39,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     asked = args.format or ("json" if ctx.as_json and args.output is None else "env")
     form = FORMATS.get(asked, asked)
-    if args.output is None and sys.stdout.isatty() and not args.reveal and form != "example":
-        raise UsageError("this would print secrets on a terminal", code="terminal", hint="say --reveal, or -o FILE")
+    if form != "k8s" and (args.name or args.namespace):
+        raise UsageError("--name and --namespace are for --format k8s")
+    if form != "example":
+        writing.check_terminal(args)
     ws, env = open_for_reading(ctx, args)
     if form == "example":
         names = sorted(
@@ -52,24 +54,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         data = exporters.example((name, "") for name in names)
     else:
         flat = values.flatten(values.open_all(ws, env, ctx.keyring))
-        data = exporters.export({name: scalar_text(value) for name, value in flat.items()}, form)
-    if args.output is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return 0
-    target = os.path.abspath(os.path.join(ctx.cwd, args.output))
-    inside = form != "example" and not args.force and target.startswith(ws.root + os.sep)
-    if inside and git.run(ws.root, "check-ignore", "-q", target, check=False).returncode != 0:
-        raise UsageError(
-            "would lie in the repository, not ignored by git",
-            code="not_ignored",
-            place=args.output,
-            hint="add it to .gitignore, or say --force",
-        )
-    if os.path.islink(target):
-        raise UsageError("is a symlink", code="path.link", place=args.output)
-    files.replace_private(target, data)
-    ctx.note(f"wrote {args.output} (0600)")
-    if ctx.as_json:
+        name = args.name or f"{env.project}-{env.name}".lower().replace("_", "-")
+        texts = {key: scalar_text(value) for key, value in flat.items()}
+        data = exporters.export(texts, form, secret=name, namespace=args.namespace)
+    writing.write(ctx, args, ws, data, secret=form != "example")
+    if ctx.as_json and args.output is not None:
         ctx.data({"file": args.output, "format": form})
     return 0

@@ -12,6 +12,7 @@ VERBS = (
     ("edit", "edit", "edit an environment in your editor"),
     ("run", "run", "run a command with the values in its environment"),
     ("export", "export", "write the values in another format"),
+    ("inject", "inject", "fill a template with values"),
     ("import", "import_", "import values from another format"),
     ("history", "history", "show what happened to a key or an environment, and who signed it"),
     ("blame", "blame", "show the last change of each key"),

@@ -7,6 +7,7 @@ bytes out: creating a file, `--reveal` and the question whether git ignores it a
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -109,16 +110,29 @@ def _json(name: str, value: str) -> str:
     return f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
 
 
+def _toml(name: str, value: str) -> str:
+    # A basic string (TOML 1.0): as in JSON, but DEL is a control character, too.
+    text = _YAML_RAW.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return f"{name} = {text}\n"
+
+
+def _kubernetes(name: str, value: str) -> str:
+    key = f'"{name}"' if name.lower() in _YAML_WORDS else name
+    return f'  {key}: "{base64.b64encode(value.encode()).decode()}"\n'
+
+
 _WRITERS: dict[str, Callable[[str, str], str]] = {
     "env": _env,
     "docker": _docker,
     "shell": _shell,
     "json": _json,
     "yaml": _yaml,
+    "toml": _toml,
+    "k8s": _kubernetes,
     "sops-env": _sops,
 }
 FORMATS = tuple(_WRITERS)
-_NUL_FORMATS = ("json", "yaml")
+_NUL_FORMATS = ("json", "yaml", "toml", "k8s")
 
 
 def _write(form: str, name: str, value: str) -> str:
@@ -142,8 +156,11 @@ def _fitting(name: str, value: str) -> tuple[str, ...]:
     return tuple(fitting)
 
 
-def export(values: Mapping[str, str], form: str, *, allowed: Collection[str] = ()) -> bytes:
+def export(
+    values: Mapping[str, str], form: str, *, allowed: Collection[str] = (), secret: str = "", namespace: str = ""
+) -> bytes:
     """`values` in `form` (one of `FORMATS`), names sorted, UTF-8, LF. What `env` writes `dotenv.parse` reads back.
+    `k8s` is a Secret manifest called `secret`, in `namespace` if one is said; its values are at most 1 MiB together.
 
     Raises FormatError (`export`) naming every key that cannot be written and what could carry it; `data['refusals']`
     holds them. Names that are code are refused unless in `allowed`, which is from this user's local settings.
@@ -166,11 +183,36 @@ def export(values: Mapping[str, str], form: str, *, allowed: Collection[str] = (
     if refusals:
         lines = "\n".join([f"  {refusal}" for refusal in refusals])
         raise FormatError(f"cannot be written as {form}:\n{lines}", code="export", refusals=tuple(refusals))
+    if form == "k8s":
+        return _secret(secret, namespace, written, sum([len(value.encode()) for value in values.values()]))
     if form == "json":
         return ("{\n" + ",\n".join(written) + "\n}\n" if written else "{}\n").encode()
     if form == "yaml" and not written:
         return b"{}\n"
     return "".join(written).encode()
+
+
+# RFC 1123 as Kubernetes reads it: a Secret's name is a subdomain, a namespace a label.
+_PART = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_PART}(?:\.{_PART})*")
+_LABEL = re.compile(rf"(?=.{{1,63}}\Z){_PART}")
+_NAMES = {
+    "name": "lower-case letters, digits, - and ., at most 253",
+    "namespace": "lower-case letters, digits and -, at most 63",
+}
+_SECRET_MOST = 1 << 20
+
+
+def _secret(name: str, namespace: str, written: list[str], size: int) -> bytes:
+    for what, text, form in (("name", name, _SUBDOMAIN), ("namespace", namespace or "default", _LABEL)):
+        if not form.fullmatch(text):
+            raise FormatError(f"Kubernetes takes no such {what}: {_NAMES[what]}", code="k8s.name")
+    if size > _SECRET_MOST:
+        raise FormatError("Kubernetes takes no Secret of more than 1 MiB", code="k8s.size")
+    # Quoted: `0x10` or `true` would be no string to a YAML reader.
+    head = f'apiVersion: v1\nkind: Secret\nmetadata:\n  name: "{name}"\n'
+    head += f'  namespace: "{namespace}"\n' if namespace else ""
+    return (head + "type: Opaque\n" + ("data:\n" + "".join(written) if written else "data: {}\n")).encode()
 
 
 def example(entries: Iterable[tuple[str, str]]) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
+import tomllib
 
+import kubernetes_validate
 import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
@@ -66,6 +69,41 @@ def test_json_and_yaml_are_read_back_as_strings(values: dict[str, str]) -> None:
     assert json.loads(data) == kept
     data, kept = exported(values, "yaml")
     assert yaml.safe_load(data) == kept
+    data, kept = exported(values, "toml")
+    assert tomllib.loads(data.decode()) == kept
+
+
+@given(MAPS)
+@settings(max_examples=300, deadline=None)
+def test_a_secret_manifest_holds_the_bytes(values: dict[str, str]) -> None:
+    kept = {name: value for name, value in values.items() if not any("\ud800" <= char <= "\udfff" for char in value)}
+    data = exporters.export(kept, "k8s", secret="app.secrets-1", namespace="shop")
+    document = yaml.safe_load(data)
+    kubernetes_validate.validate(document, "1.37", strict=True)
+    assert document["metadata"] == {"name": "app.secrets-1", "namespace": "shop"}
+    assert {name: base64.b64decode(text, validate=True).decode() for name, text in document["data"].items()} == kept
+
+
+@pytest.mark.parametrize("name", ["0x10", "1.5", "true", "no", "1e3", "a" * 253, "a.b-c.d"])
+def test_a_secrets_name_stays_a_name(name: str) -> None:
+    document = yaml.safe_load(exporters.export({"y": "1"}, "k8s", secret=name))
+    assert document["metadata"] == {"name": name}
+    assert document["data"] == {"y": "MQ=="}
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a..b", ".a", "a.", "a\n", 'a"b', "a" * 254, "a: b", "ä"])
+def test_what_is_no_name_of_a_secret(name: str) -> None:
+    with pytest.raises(FormatError, match="no such name"):
+        exporters.export({"A": "1"}, "k8s", secret=name)
+    if name:
+        with pytest.raises(FormatError, match="no such namespace"):
+            exporters.export({"A": "1"}, "k8s", secret="a", namespace=name)
+
+
+def test_a_secret_is_at_most_a_mebibyte() -> None:
+    assert exporters.export({"A": "x" * (1 << 20)}, "k8s", secret="a")
+    with pytest.raises(FormatError, match="1 MiB"):
+        exporters.export({"A": "x" * (1 << 20), "B": "x"}, "k8s", secret="a")
 
 
 @pytest.mark.parametrize("name", ["y", "No", "on", "NULL", "true", "_", "e1"])
@@ -121,7 +159,7 @@ def test_a_refusal_names_key_reason_and_formats_and_shows_no_value() -> None:
         exporters.export({"GOOD": "1", "BAD": f"{CANARY}'$", "WORSE": f"{CANARY}\0", "LD_PRELOAD": CANARY}, "env")
     text = str(caught.value)
     assert "BAD needs both kinds of quotes" in text
-    assert "docker, shell, json, yaml, sops-env" in text
+    assert "docker, shell, json, yaml, toml, k8s, sops-env" in text
     assert CANARY not in text + repr(caught.value.data)
     assert [(r.key, r.rule) for r in caught.value.data["refusals"]] == [
         ("BAD", "no-common-quoting"),
@@ -154,15 +192,17 @@ def test_sops_env_refuses_backslash_n_and_sops_names() -> None:
 @pytest.mark.parametrize("name", ["A;touch x", "A\nB", "", "A=B", "BASH_ENV"])
 def test_no_format_takes_a_name_that_could_run(form: str, name: str) -> None:
     with pytest.raises(FormatError):
-        exporters.export({name: "1"}, form)
-    assert exporters.export({"BASH_ENV": "1"}, form, allowed=["BASH_ENV"])
+        exporters.export({name: "1"}, form, secret="a")
+    assert exporters.export({"BASH_ENV": "1"}, form, allowed=["BASH_ENV"], secret="a")
 
 
 def test_an_unknown_format_is_refused_and_nothing_is_an_empty_file() -> None:
     with pytest.raises(FormatError):
-        exporters.export({}, "toml")
+        exporters.export({}, "xml")
     assert exporters.export({}, "env") == b""
     assert exporters.export({}, "json") == exporters.export({}, "yaml") == b"{}\n"
+    assert exporters.export({}, "toml") == b""
+    assert yaml.safe_load(exporters.export({}, "k8s", secret="a"))["data"] == {}
 
 
 def test_an_example_has_names_and_notes_only() -> None:
