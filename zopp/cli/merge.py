@@ -111,6 +111,9 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
         op, stages = _under_way(checkout)
         if op is None:
             made = mergehooks.exchange(checkout, ctx.env)
+            if made is None and _follow(ctx, args, checkout, told):
+                told.operation, told.done = "rebase", True
+                return 0
             if made is None:
                 mergerecord.forget(checkout)
                 raise UsageError("no merge is under way", code="merge.none", hint="begin one with: zopp merge BRANCH")
@@ -140,6 +143,7 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
         done = operation.run_git(root, *op.command, environ=ctx.env)
         after, _ = _under_way(checkout)
         if after is None:
+            _follow(ctx, args, checkout, told)
             told.done = True
             _learn(ctx, work)
             mergerecord.forget(checkout)
@@ -152,6 +156,30 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
                 f"all is signed and staged, and git {op.command[0]} did not go on", code="git.failed",
                 hint="see what git says above, then: zopp merge --continue",
             )  # fmt: skip
+
+
+def _follow(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _Told) -> bool:
+    """Sign anew, into the last commit, what git took as it was behind statements that were signed again; whether there
+    was any."""
+    with journal.settled(checkout):
+        work = mergework.follow(
+            checkout, ctx.env, ctx.cwd, ctx.keyring, passphrase=ctx.passphrase, on_old_base=args.on_old_base
+        )
+        if work is None:
+            return False
+        for text in work.warnings:
+            ctx.warn(text)
+        told.warnings += work.warnings
+        mergework.check_untouched(work)
+        _say(ctx, work, told, dry=False)
+        mergework.stage(work, mergework.write(work), ctx.env)
+        mergework.check_written(work, ctx.cwd, ctx.env)
+    done = operation.run_git(checkout.root, "commit", "--quiet", "--amend", "--no-edit", environ=ctx.env)
+    if done.returncode:
+        said = done.stdout.decode("utf-8", "replace").strip().split("\n")[0]
+        raise Unknown(f"git commit: {said}", code="git.failed", hint="then: zopp merge --continue")
+    mergerecord.forget(checkout)
+    return True
 
 
 def _step(

@@ -97,6 +97,26 @@ def find(checkout: Checkout, stages: Stages) -> Operation | None:
     return _stashed(checkout, ours, stages) or (_noted(checkout, ours, "cherry-pick --no-commit") if stages else None)
 
 
+def last(checkout: Checkout, op: Operation) -> str | None:
+    """The last of the commits that a rebase or cherry-pick takes over; None for what is no series of commits."""
+    root, folder = checkout.root, checkout.git_dir
+    if op.kind == "rebase":
+        for name in ("rebase-merge", "rebase-apply"):
+            try:
+                with open(os.path.join(folder, name, "orig-head"), encoding="ascii") as file:
+                    return git.resolve(root, file.read().strip())
+            except (OSError, UnicodeDecodeError):
+                continue
+    if op.kind != "cherry-pick":
+        return None
+    try:
+        with open(os.path.join(folder, "sequencer", "todo"), encoding="utf-8", errors="replace") as file:
+            words = [line.split(" ") for line in file if line.startswith("pick ")]
+    except OSError:
+        words = []
+    return (git.resolve(root, words[-1][1]) if words else None) or op.theirs
+
+
 def _parent(root: str, commit: str, stages: Stages) -> str | None:
     """The parent whose change a commit stands for: of several the one whose files are git's base (`-m`)."""
     parents = git.parents(root, commit)
