@@ -259,6 +259,12 @@ def _abort(ctx: Context, checkout: Checkout, told: _Told) -> int:
     with journal.settled(checkout):
         op, stages = _under_way(checkout)
         if op is None:
+            if mergework.left_behind(checkout) is not None:
+                raise UsageError(
+                    "git has come to the end of it, and not all of it is signed",
+                    code="merge.ended",
+                    hint="zopp merge --continue",
+                )
             mergerecord.forget(checkout)
             raise UsageError("no merge is under way", code="merge.none")
         told.operation = op.kind
