@@ -365,6 +365,29 @@ def test_both_sides_changed_the_policy(pair: Team) -> None:
     clean(alice)
 
 
+@pytest.mark.parametrize("how", ["merge", "rebase"])
+def test_both_sides_changed_the_policy_and_signed_as_often(pair: Team, how: str) -> None:
+    """Of two manifests of one generation the new one follows the one whose policy stands: nobody can check the other."""
+    alice, bob = pair.alice, pair.bob
+    pair.grant("bob", "admin", "acme")
+    for user, key in ((bob, "B"), (alice, "A")):
+        user.git("checkout", "-q", "-b", f"of-{user.name}", "main")
+        user.ok("group", "create", f"{user.name}s", "-m", "group")
+        user.set(key, "new")
+        user.share(key)
+    generations = [user.manifest().generation for user in (alice, bob)]
+    assert generations[0] == generations[1]
+    alice.git("fetch", "-q", "origin")
+    if how == "merge":
+        alice.ok("merge", "origin/of-bob")
+    else:
+        assert run_git(alice, "rebase", "origin/of-bob")[0] == 1
+        alice.ok("merge", "--continue")
+    assert values(alice, "A", "B") == ["new", "new"]
+    assert sorted(alice.ok("group", "list", "--json").json) == ["alices", "bobs"]
+    clean(alice)
+
+
 def test_what_others_signed_they_sign_again(pair: Team) -> None:
     """On the side whose policy does not stand lies a statement of bob's: alice cannot merge that, and is told who."""
     alice, bob = pair.alice, pair.bob
