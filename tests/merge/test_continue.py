@@ -367,7 +367,7 @@ def test_both_sides_changed_the_policy(pair: Team) -> None:
 
 @pytest.mark.parametrize("how", ["merge", "rebase"])
 def test_both_sides_changed_the_policy_and_signed_as_often(pair: Team, how: str) -> None:
-    """Of two manifests of one generation the new one follows the one whose policy stands: nobody can check the other."""
+    """Of two manifests of one generation the new one follows the one that can be checked: whose policy stands."""
     alice, bob = pair.alice, pair.bob
     pair.grant("bob", "admin", "acme")
     for user, key in ((bob, "B"), (alice, "A")):

@@ -11,7 +11,7 @@ from zopp.cli.context import Context
 from zopp.cli.parser import add_change, epilog
 from zopp.errors import IntegrityError, NotFound, Unknown, UsageError
 from zopp.policy.statement import Statement
-from zopp.repo import git, journal, layout, memory, mergehooks, mergerecord, mergework, operation
+from zopp.repo import git, journal, memory, mergehooks, mergerecord, mergework, operation
 from zopp.repo.environment import open_environment, people_name
 from zopp.repo.layout import Checkout
 from zopp.repo.mergework import Work
@@ -38,7 +38,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         raise UsageError("say which branch, --continue or --abort", hint="zopp merge --help")
     if args.message and not args.branch:
         raise UsageError("-m is for a merge that begins", hint="zopp merge --continue")
-    checkout = layout.find_checkout(ctx.cwd)
+    checkout = operation.checkout(ctx.cwd, ctx.env)
     told = _Told()
     if args.abort:
         return _abort(ctx, checkout, told)
@@ -116,7 +116,7 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
                 return 0
             if made is None:
                 mergerecord.forget(checkout)
-                raise UsageError("no merge is under way", code="merge.none", hint="begin one with: zopp merge BRANCH")
+                raise operation.nothing(stages)
             ctx.note(f"the merge commit is {made[:9]} now, with its signed manifests")
             told.operation, told.done = "merge", True
             return 0
@@ -266,7 +266,7 @@ def _abort(ctx: Context, checkout: Checkout, told: _Told) -> int:
                     hint="zopp merge --continue",
                 )
             mergerecord.forget(checkout)
-            raise UsageError("no merge is under way", code="merge.none")
+            raise operation.nothing(stages)
         told.operation = op.kind
         record = mergerecord.load(checkout)
         # git gives up where a file differs from what is staged; what zopp wrote is ours to stage away.
