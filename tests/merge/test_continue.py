@@ -445,6 +445,23 @@ def test_what_git_takes_as_it_is_behind_statements_signed_again(pair: Team, how:
     clean(alice)
 
 
+def test_a_commit_that_git_picks_without_stopping_is_for_a_writer_to_look_at(pair: Team) -> None:
+    """Its statement stayed behind. No merge is under way, so nothing is signed until the keys are named."""
+    alice = pair.alice
+    alice.git("checkout", "-q", "-b", "feature")
+    alice.ok("group", "create", "ops", "-m", "ops")
+    alice.set("S", "s1", "staging")
+    alice.commit("S")
+    alice.git("checkout", "-q", "main")
+    assert run_git(alice, "cherry-pick", "feature")[0] == 0
+    assert alice.zopp("verify").code == 1
+    refused(alice.zopp("merge", "--continue"), 2, words=["no merge is under way"])
+    refused(alice.zopp("sign", "-e", "staging", "--unchanged"), 1, words=["S differs too"])
+    alice.ok("sign", "-e", "staging", "--only", "S", "-m", "S, looked at")
+    assert alice.get("S", "staging") == "s1"
+    clean(alice)
+
+
 def test_what_git_took_from_somebody_who_may_not_write_any_more_is_not_signed(pair: Team) -> None:
     """Carol wrote it, and main has taken write from her since."""
     alice = parted(pair, pair.carol)
