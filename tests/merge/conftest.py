@@ -31,6 +31,13 @@ def enrol(user: User, *, hooks: bool = False, paths: tuple[str, ...] = ()) -> No
         user.ok("hooks", "install", *MERGE_HOOKS)
 
 
+def disenrol(user: User) -> None:
+    """Take the drivers away again: git merges text in this clone."""
+    for name in drivers.NAMES:
+        user.git("config", "--remove-section", f"merge.{name}")
+    (user.repo / ".git/info/attributes").unlink()
+
+
 def _writers(team: Team) -> None:
     for who in ("bob", "carol"):
         team.alice.ok("grant", who, "write", "api")

@@ -365,6 +365,29 @@ def test_both_sides_changed_the_policy(pair: Team) -> None:
     clean(alice)
 
 
+@pytest.mark.parametrize("how", ["merge", "rebase"])
+def test_both_sides_changed_the_policy_and_signed_as_often(pair: Team, how: str) -> None:
+    """Of two manifests of one generation the new one follows the one that can be checked: whose policy stands."""
+    alice, bob = pair.alice, pair.bob
+    pair.grant("bob", "admin", "acme")
+    for user, key in ((bob, "B"), (alice, "A")):
+        user.git("checkout", "-q", "-b", f"of-{user.name}", "main")
+        user.ok("group", "create", f"{user.name}s", "-m", "group")
+        user.set(key, "new")
+        user.share(key)
+    generations = [user.manifest().generation for user in (alice, bob)]
+    assert generations[0] == generations[1]
+    alice.git("fetch", "-q", "origin")
+    if how == "merge":
+        alice.ok("merge", "origin/of-bob")
+    else:
+        assert run_git(alice, "rebase", "origin/of-bob")[0] == 1
+        alice.ok("merge", "--continue")
+    assert values(alice, "A", "B") == ["new", "new"]
+    assert sorted(alice.ok("group", "list", "--json").json) == ["alices", "bobs"]
+    clean(alice)
+
+
 def test_what_others_signed_they_sign_again(pair: Team) -> None:
     """On the side whose policy does not stand lies a statement of bob's: alice cannot merge that, and is told who."""
     alice, bob = pair.alice, pair.bob
@@ -379,6 +402,78 @@ def test_what_others_signed_they_sign_again(pair: Team) -> None:
     refused(done, 1, words=["bob-laptop has to do again"])
     alice.ok("merge", "--abort")
     clean(alice)
+
+
+def parted(pair: Team, writer: User) -> User:
+    """Bob's statement is on main. On `work` alice signed one, and behind it `writer` changed staging, which main did
+    not; then somebody wrote code. Alice stands there."""
+    alice, bob = pair.alice, pair.bob
+    pair.grant("bob", "admin", "acme")
+    bob.pull()
+    alice.git("checkout", "-q", "-b", "work")
+    alice.ok("group", "create", "ops", "-m", "ops")
+    alice.git("push", "-q", "origin", "work")
+    writer.git("fetch", "-q", "origin")
+    writer.git("checkout", "-q", "-B", "work", "origin/work")
+    writer.set("S", "s1", "staging")
+    writer.commit("S")
+    writer.write("code.txt", "code\n")
+    writer.share("code")
+    alice.git("fetch", "-q", "origin")
+    alice.git("reset", "-q", "--hard", "origin/work")
+    bob.git("checkout", "-q", "main")
+    return alice
+
+
+@pytest.mark.parametrize("how", ["rebase", "cherry-pick"])
+def test_what_git_takes_as_it_is_behind_statements_signed_again(pair: Team, how: str) -> None:
+    """No file of theirs is in conflict, so git asks nobody; but that manifest names a statement that is gone."""
+    alice, bob = parted(pair, pair.alice), pair.bob
+    bob.ok("grant", "ci", "read", "api/dev", "-m", "ci reads dev")
+    bob.push()
+    alice.git("fetch", "-q", "origin")
+    if how == "cherry-pick":
+        alice.git("checkout", "-q", "-b", "picked", "origin/main")
+        assert run_git(alice, "cherry-pick", "main..work")[0] == 1
+    else:
+        assert run_git(alice, "rebase", "origin/main")[0] == 1
+    done = alice.ok("merge", "--continue", "--json")
+    assert [row["environment"] for row in done.json["signed"]][-1] == "api/staging"
+    assert alice.get("S", "staging") == "s1" and alice.read("code.txt") == b"code\n"
+    assert alice.git("log", "--format=%s", "origin/main..").split("\n") == ["code", "S", "ops"]
+    assert "ops" in alice.ok("group", "list").out and "ci" in recipients(alice)
+    clean(alice)
+
+
+def test_a_commit_that_git_picks_without_stopping_is_for_a_writer_to_look_at(pair: Team) -> None:
+    """Its statement stayed behind. No merge is under way, so nothing is signed until the keys are named."""
+    alice = pair.alice
+    alice.git("checkout", "-q", "-b", "feature")
+    alice.ok("group", "create", "ops", "-m", "ops")
+    alice.set("S", "s1", "staging")
+    alice.commit("S")
+    alice.git("checkout", "-q", "main")
+    assert run_git(alice, "cherry-pick", "feature")[0] == 0
+    assert alice.zopp("verify").code == 1
+    refused(alice.zopp("merge", "--continue"), 2, words=["no merge is under way"])
+    refused(alice.zopp("sign", "-e", "staging", "--unchanged"), 1, words=["S differs too"])
+    alice.ok("sign", "-e", "staging", "--only", "S", "-m", "S, looked at")
+    assert alice.get("S", "staging") == "s1"
+    clean(alice)
+
+
+def test_what_git_took_from_somebody_who_may_not_write_any_more_is_not_signed(pair: Team) -> None:
+    """Carol wrote it, and main has taken write from her since."""
+    alice = parted(pair, pair.carol)
+    alice.git("checkout", "-q", "main")
+    alice.ok("grant", "carol", "read", "api", "-m", "carol reads")
+    alice.push()
+    alice.git("checkout", "-q", "work")
+    before = alice.read(".zopp/manifest/api/staging.json")
+    assert run_git(alice, "rebase", "origin/main")[0] == 1
+    refused(alice.zopp("merge", "--continue"), 1, words=["carol-desktop", "may not write api/staging now"])
+    assert alice.read(".zopp/manifest/api/staging.json") == before
+    assert alice.git("status", "--porcelain") == "" and alice.zopp("verify").code == 1
 
 
 def test_exposure_lists_are_joined(pair: Team) -> None:

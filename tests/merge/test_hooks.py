@@ -230,6 +230,7 @@ def states(user: User) -> dict[str, str]:
 def test_install_status_uninstall(pair: Team) -> None:
     bob = pair.bob
     hooks = bob.repo / ".git/hooks"
+    hooks.mkdir(exist_ok=True)
     assert states(bob) == {"pre-merge-commit": "missing", "post-merge": "missing"}
     bob.ok("hooks", "install", *MERGE_HOOKS)
     once = {name: (hooks / name).read_text() for name in MERGE_HOOKS}
@@ -243,6 +244,7 @@ def test_install_status_uninstall(pair: Team) -> None:
 def test_a_hook_that_was_there_runs_first_and_comes_back(pair: Team) -> None:
     bob = pair.bob
     hooks = bob.repo / ".git/hooks"
+    hooks.mkdir(exist_ok=True)
     own = '#!/bin/sh\necho "own $0 $*" >> "$(git rev-parse --git-dir)/own"\n'
     for name in ("pre-merge-commit", "post-merge"):
         (hooks / name).write_text(own)
@@ -264,6 +266,7 @@ def test_a_hook_that_was_there_runs_first_and_comes_back(pair: Team) -> None:
 def test_a_hook_that_fails_stops_the_merge_before_zopp(pair: Team) -> None:
     bob = pair.bob
     hook = bob.repo / ".git/hooks/pre-merge-commit"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 7\n")
     hook.chmod(0o755)
     bob.ok("hooks", "install", *MERGE_HOOKS, "--chain")
@@ -277,6 +280,7 @@ def test_a_hook_that_fails_stops_the_merge_before_zopp(pair: Team) -> None:
 def test_two_foreign_hooks_are_never_written_over(pair: Team) -> None:
     bob = pair.bob
     hooks = bob.repo / ".git/hooks"
+    hooks.mkdir(exist_ok=True)
     (hooks / "post-merge").write_text("#!/bin/sh\nfirst\n")
     (hooks / "post-merge.before-zopp").write_text("#!/bin/sh\nsecond\n")
     refused(bob.zopp("hooks", "install", *MERGE_HOOKS, "--chain"), 2, words=["post-merge"])

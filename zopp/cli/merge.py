@@ -11,7 +11,7 @@ from zopp.cli.context import Context
 from zopp.cli.parser import add_change, epilog
 from zopp.errors import IntegrityError, NotFound, Unknown, UsageError
 from zopp.policy.statement import Statement
-from zopp.repo import git, journal, layout, memory, mergehooks, mergerecord, mergework, operation
+from zopp.repo import git, journal, memory, mergehooks, mergerecord, mergework, operation
 from zopp.repo.environment import open_environment, people_name
 from zopp.repo.layout import Checkout
 from zopp.repo.mergework import Work
@@ -38,7 +38,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         raise UsageError("say which branch, --continue or --abort", hint="zopp merge --help")
     if args.message and not args.branch:
         raise UsageError("-m is for a merge that begins", hint="zopp merge --continue")
-    checkout = layout.find_checkout(ctx.cwd)
+    checkout = operation.checkout(ctx.cwd, ctx.env)
     told = _Told()
     if args.abort:
         return _abort(ctx, checkout, told)
@@ -111,9 +111,12 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
         op, stages = _under_way(checkout)
         if op is None:
             made = mergehooks.exchange(checkout, ctx.env)
+            if made is None and _follow(ctx, args, checkout, told):
+                told.operation, told.done = "rebase", True
+                return 0
             if made is None:
                 mergerecord.forget(checkout)
-                raise UsageError("no merge is under way", code="merge.none", hint="begin one with: zopp merge BRANCH")
+                raise operation.nothing(stages)
             ctx.note(f"the merge commit is {made[:9]} now, with its signed manifests")
             told.operation, told.done = "merge", True
             return 0
@@ -140,6 +143,7 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
         done = operation.run_git(root, *op.command, environ=ctx.env)
         after, _ = _under_way(checkout)
         if after is None:
+            _follow(ctx, args, checkout, told)
             told.done = True
             _learn(ctx, work)
             mergerecord.forget(checkout)
@@ -152,6 +156,30 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
                 f"all is signed and staged, and git {op.command[0]} did not go on", code="git.failed",
                 hint="see what git says above, then: zopp merge --continue",
             )  # fmt: skip
+
+
+def _follow(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _Told) -> bool:
+    """Sign anew, into the last commit, what git took as it was behind statements that were signed again; whether there
+    was any."""
+    with journal.settled(checkout):
+        work = mergework.follow(
+            checkout, ctx.env, ctx.cwd, ctx.keyring, passphrase=ctx.passphrase, on_old_base=args.on_old_base
+        )
+        if work is None:
+            return False
+        for text in work.warnings:
+            ctx.warn(text)
+        told.warnings += work.warnings
+        mergework.check_untouched(work)
+        _say(ctx, work, told, dry=False)
+        mergework.stage(work, mergework.write(work), ctx.env)
+        mergework.check_written(work, ctx.cwd, ctx.env)
+    done = operation.run_git(checkout.root, "commit", "--quiet", "--amend", "--no-edit", environ=ctx.env)
+    if done.returncode:
+        said = done.stdout.decode("utf-8", "replace").strip().split("\n")[0]
+        raise Unknown(f"git commit: {said}", code="git.failed", hint="then: zopp merge --continue")
+    mergerecord.forget(checkout)
+    return True
 
 
 def _step(
@@ -231,8 +259,14 @@ def _abort(ctx: Context, checkout: Checkout, told: _Told) -> int:
     with journal.settled(checkout):
         op, stages = _under_way(checkout)
         if op is None:
+            if mergework.left_behind(checkout) is not None:
+                raise UsageError(
+                    "git has come to the end of it, and not all of it is signed",
+                    code="merge.ended",
+                    hint="zopp merge --continue",
+                )
             mergerecord.forget(checkout)
-            raise UsageError("no merge is under way", code="merge.none")
+            raise operation.nothing(stages)
         told.operation = op.kind
         record = mergerecord.load(checkout)
         # git gives up where a file differs from what is staged; what zopp wrote is ours to stage away.

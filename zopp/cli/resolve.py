@@ -15,7 +15,7 @@ from zopp.cli.parser import epilog
 from zopp.cli.reading import scalar_text
 from zopp.errors import NotFound, UsageError, ZoppError
 from zopp.policy.statement import Statement
-from zopp.repo import journal, layout, mergerecord, mergework, operation, values
+from zopp.repo import journal, mergerecord, mergework, operation, values
 from zopp.repo.environment import people_name
 from zopp.repo.mergework import Work
 from zopp.repo.merging import EnvPlan, Result, shown
@@ -51,12 +51,12 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     if args.choice and args.key is None:
         raise UsageError("say which key", hint="zopp resolve lists them")
-    checkout = layout.find_checkout(ctx.cwd)
+    checkout = operation.checkout(ctx.cwd, ctx.env)
     typed = _typed_value(ctx, args) if args.choice == "edit" else None
     stages = operation.unmerged(checkout.root)
     op = operation.find(checkout, stages)
     if op is None:
-        raise UsageError("no merge is under way", code="merge.none", hint="begin one with: zopp merge BRANCH")
+        raise operation.nothing(stages)
 
     def ask(st: Statement, then: list[str], here: list[str]) -> bool:
         return True  # nothing is signed here; `zopp merge --continue` asks

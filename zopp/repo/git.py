@@ -63,6 +63,11 @@ def parents(root: str, revision: str) -> list[str]:
     return done.stdout.decode().split()[1:]
 
 
+def is_ancestor(root: str, older: str, newer: str) -> bool:
+    """Whether the commit `older` is `newer` or lies before it; no where either is unknown."""
+    return run(root, "merge-base", "--is-ancestor", older, newer, check=False).returncode == 0
+
+
 def merge_heads(git_dir: str) -> list[str]:
     """The other parents of a merge that is under way."""
     try:

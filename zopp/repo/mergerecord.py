@@ -30,13 +30,14 @@ class File:
 @dataclass(slots=True)
 class Record:
     """`ours` and `theirs` are commits, `base` too where there is one. `tree` is what a hook signed and staged, for the
-    merge commit that git is about to make."""
+    merge commit that git is about to make; `tip` the last of the commits that git takes over one by one."""
 
     ours: str
     theirs: str
     base: str | None
     files: dict[str, File] = field(default_factory=dict)
     tree: str | None = None
+    tip: str | None = None
 
     def of(self, ours: str, theirs: str) -> bool:
         """Whether it is about these two commits."""
@@ -61,7 +62,7 @@ def load(checkout: Checkout) -> Record | None:
             )
             for path, each in raw["files"].items()
         }  # fmt: skip
-        return Record(str(raw["ours"]), str(raw["theirs"]), raw["base"], found, raw["tree"])
+        return Record(str(raw["ours"]), str(raw["theirs"]), raw["base"], found, raw["tree"], raw["tip"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -74,6 +75,7 @@ def save(checkout: Checkout, record: Record) -> None:
         "theirs": record.theirs,
         "base": record.base,
         "tree": record.tree,
+        "tip": record.tip,
         "files": {
             path: {"paths": each.paths, "results": each.results, "settled": each.settled}
             for path, each in sorted(record.files.items())

@@ -83,6 +83,7 @@ def prepare(
     merging.require_trust(sides, on_old_base=on_old_base)
     draft = Draft(sides.ws, signer(sides.ws, passphrase), now())
     record = mergerecord.about(checkout, op.ours, op.theirs, op.base)
+    record.tip = operation.last(checkout, op)
     work = Work(op, sides, draft, record, stages, [])
     if sides.restate is not None:
         work.restated = _restate(sides, draft, ask)
@@ -90,6 +91,45 @@ def prepare(
     _follow_renames(work)
     make(work, keyring)
     return work
+
+
+def left_behind(checkout: Checkout) -> tuple[str, str] | None:
+    """HEAD and the last of the commits that it was made from, where a rebase or cherry-pick has ended on another policy
+    log than theirs."""
+    root, record = checkout.root, mergerecord.load(checkout)
+    head = git.resolve(root, "HEAD")
+    if record is None or record.tip is None or head is None or not git.is_ancestor(root, record.ours, head):
+        return None
+    here, there = (git.show(root, commit, layout.POLICY) for commit in (head, record.tip))
+    return None if here is None or there is None or here.startswith(there) else (head, record.tip)
+
+
+def follow(
+    checkout: Checkout,
+    env: Mapping[str, str],
+    start: str,
+    keyring: Keyring,
+    *,
+    passphrase: Callable[[str], str] | None = None,
+    on_old_base: bool = False,
+) -> Work | None:
+    """What a rebase or cherry-pick that is over left behind: once our statements were signed again, git may have taken
+    later commits as they are, with manifests signed under statements that stand nowhere now. The caller holds the lock.
+    None where there is nothing of the kind."""
+    found = left_behind(checkout)
+    if found is None:
+        return None
+    head, tip = found
+    names = "HEAD", f"the commits as they were ({tip[:9]})"
+    sides = merging.settle(checkout, env, start, ours=head, theirs=tip, base=tip, names=names, ours_stands=True)
+    merging.require_trust(sides, on_old_base=on_old_base)
+    # What git took as it is has to be in order by the log of the commits that it comes from; what was signed on the way
+    # is so by the log that stands, and is left alone.
+    sides.ours.state = sides.theirs.state
+    op, record = Operation("rebase", head, tip, tip), mergerecord.Record(head, tip, tip, tip=tip)
+    work = Work(op, sides, Draft(sides.ws, signer(sides.ws, passphrase), now()), record, {}, [])
+    make(work, keyring)
+    return work if work.plans else None
 
 
 def make(work: Work, keyring: Keyring) -> None:

@@ -436,7 +436,11 @@ def _environment(
         return env, trios
     assert ours is not None
     assert theirs is not None
-    above = max((ours.manifest, theirs.manifest), key=lambda manifest: manifest.generation)
+    # Of two as high, the one that can be checked by the policy that stands: `prev` has to name that one.
+    above = max(
+        (ours.manifest, theirs.manifest),
+        key=lambda found: (found.generation, hash_known(state, found.policy_seq) == found.policy_hash),
+    )
     meta = _meta(dict(base.manifest.meta) if base else {}, dict(ours.manifest.meta), dict(theirs.manifest.meta))
     env = EnvPlan(scope, above, meta)
     return env, _files(sides, state, env, listings, renamed, whole)

@@ -1,7 +1,8 @@
 """What git is in the middle of: a merge, a rebase, a cherry-pick, a stash, and how it goes on (review-and-ci.md §1.2).
 
 Told by git's own files and index. Which commit is the other side is git's word where it keeps one; `stash pop` and
-squashes keep none, so there the stash itself, or what the merge driver noted, is asked.
+squashes keep none, so there the stash itself, or what the merge driver noted, is asked; and what was picked without a
+commit is told by the versions in git's index.
 """
 
 import os
@@ -9,10 +10,10 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from zopp.errors import IntegrityError, NotFound, Unknown
-from zopp.repo import drivers, git, mergerecord
+from zopp.errors import IntegrityError, NotFound, Unknown, UsageError
+from zopp.repo import drivers, git, layout, mergerecord
 from zopp.repo.layout import Checkout
-from zopp.repo.revision import merge_base
+from zopp.repo.revision import merge_base, that_touch
 
 Stages = Mapping[str, Mapping[int, str]]
 """Unmerged paths of the index: path -> stage (1 base, 2 ours, 3 theirs) -> blob."""
@@ -48,6 +49,47 @@ class Operation:
             "revert": ("revert", "--continue"),
             "am": ("am", "--continue"),
         }.get(self.kind)
+
+
+def checkout(start: str, environ: Mapping[str, str]) -> Checkout:
+    """The working copy to merge in. UsageError where git would merge in another one, and in a bare repository."""
+    problem: NotFound | None = None
+    found: Checkout | None = None
+    try:
+        found = layout.find_checkout(start)
+    except NotFound as exc:
+        problem = exc
+    here = {} if found is None else {"GIT_DIR": found.git_dir, "GIT_WORK_TREE": found.root}
+    for name in ("GIT_DIR", "GIT_WORK_TREE"):
+        named = environ.get(name)
+        if named and (name not in here or os.path.realpath(os.path.join(start, named)) != os.path.realpath(here[name])):
+            raise UsageError(
+                f"{name} leads git elsewhere than to the working copy of this folder",
+                code="merge.elsewhere",
+                hint=f"go to the folder to merge in, and: unset {name}",
+            )
+    if git.run(start, "rev-parse", "--is-bare-repository", check=False).stdout.strip() == b"true":
+        raise UsageError(
+            "is a bare repository, without a work tree to merge in",
+            code="merge.bare",
+            place=start,
+            hint="merge in a clone of it, and push",
+        )
+    if found is None:
+        assert problem is not None
+        raise problem
+    return found
+
+
+def nothing(stages: Stages) -> UsageError:
+    """Why nothing can go on here, where `find` finds nothing."""
+    if any(path.startswith(".zopp/") for path in stages):
+        return UsageError(
+            "git keeps no record of what it merges here, and the versions in its index are those of no commit",
+            code="merge.unrecorded",
+            hint="give it up with: git reset --merge; then begin again, without --no-commit",
+        )
+    return UsageError("no merge is under way", code="merge.none", hint="begin one with: zopp merge BRANCH")
 
 
 def unmerged(root: str) -> Stages:
@@ -94,7 +136,27 @@ def find(checkout: Checkout, stages: Stages) -> Operation | None:
             return Operation(kind, ours, parent, commit)
     if os.path.exists(os.path.join(folder, "SQUASH_MSG")):
         return _noted(checkout, ours, "squash") or _squashed(checkout, ours)
-    return _stashed(checkout, ours, stages) or (_noted(checkout, ours, "cherry-pick --no-commit") if stages else None)
+    return _stashed(checkout, ours, stages) or _uncommitted(checkout, ours, stages)
+
+
+def last(checkout: Checkout, op: Operation) -> str | None:
+    """The last of the commits that a rebase or cherry-pick takes over; None for what is no series of commits."""
+    root, folder = checkout.root, checkout.git_dir
+    if op.kind == "rebase":
+        for name in ("rebase-merge", "rebase-apply"):
+            try:
+                with open(os.path.join(folder, name, "orig-head"), encoding="ascii") as file:
+                    return git.resolve(root, file.read().strip())
+            except (OSError, UnicodeDecodeError):
+                continue
+    if op.kind != "cherry-pick":
+        return None
+    try:
+        with open(os.path.join(folder, "sequencer", "todo"), encoding="utf-8", errors="replace") as file:
+            words = [line.split(" ") for line in file if line.startswith("pick ")]
+    except OSError:
+        words = []
+    return (git.resolve(root, words[-1][1]) if words else None) or op.theirs
 
 
 def _parent(root: str, commit: str, stages: Stages) -> str | None:
@@ -133,6 +195,25 @@ def _stashed(checkout: Checkout, ours: str, stages: Stages) -> Operation | None:
         if {path: head.split(" ")[2] for head, _, path in rows} == third:
             return Operation("stash", ours, stash, git.resolve(root, f"{stash}^1"))
     return None
+
+
+def _uncommitted(checkout: Checkout, ours: str, stages: Stages) -> Operation | None:
+    """A pick without a commit: git's index merges the versions of one commit and of its parent."""
+    versions = [{path: found.get(number) for path, found in stages.items()} for number in (1, 3)]
+    mine = [blob for path, blob in versions[1].items() if blob is not None and path.startswith(layout.MANIFESTS + "/")]
+    for commit in that_touch(checkout.root, mine[0]) if mine else ():
+        for parent in git.parents(checkout.root, commit):
+            if all(_holds(checkout.root, *each) for each in zip((parent, commit), versions, strict=True)):
+                return Operation("cherry-pick --no-commit", ours, commit, parent)
+    return _noted(checkout, ours, "cherry-pick --no-commit") if stages else None
+
+
+def _holds(root: str, commit: str, versions: Mapping[str, str | None]) -> bool:
+    """Whether these are a commit's blobs; None: it has no such path."""
+    listing = git.run(root, "--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit, "--", *versions).stdout
+    rows = [row.partition("\t") for row in listing.decode("utf-8", "surrogateescape").split("\0") if row]
+    there = {path: head.split(" ")[2] for head, _, path in rows}
+    return all(there.get(path) == blob for path, blob in versions.items())
 
 
 def stage(root: str, paths: Iterable[str], environ: Mapping[str, str]) -> None:

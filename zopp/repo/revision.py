@@ -191,6 +191,11 @@ def lists(revision: Revision, scopes: Iterable[str], data: bytes, path: str) -> 
 def commit_that_brought(root: str, data: bytes, path: str) -> Iterable[str]:
     """The commits of every ref, stashes included, newest first, that brought or removed a blob of these bytes."""
     blob = git.run(root, "hash-object", "-t", "blob", "--no-filters", "--stdin", data=data).stdout.decode().strip()
+    return that_touch(root, blob)
+
+
+def that_touch(root: str, blob: str) -> list[str]:
+    """The same, by the blob's id."""
     done = git.run(root, "log", "--all", "-m", "--format=%H", f"--find-object={blob}", check=False)
     return list(dict.fromkeys(done.stdout.decode().split()))
 
