@@ -1,6 +1,7 @@
 """The keyless review: what differs, and what of it blocks (review-and-ci.md §3, §4 and §6)."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
@@ -13,7 +14,8 @@ from zopp.policy.manifest import Manifest, parse as parse_manifest
 from zopp.policy.roles import Role
 from zopp.policy.state import State
 from zopp.policy.statement import Statement
-from zopp.repo import blocks, brokered, layout
+from zopp.printable import printable
+from zopp.repo import blocks, brokered, git, layout
 from zopp.repo.environment import Environment, people_name
 from zopp.repo.trees import CommitTree
 from zopp.repo.verify import Report, judge, other_anchors, trust
@@ -29,6 +31,7 @@ from zopp.review.model import (
     Severity,
 )
 from zopp.review.sides import Sides
+from zopp.scan import branch
 from zopp.sopsfile import format_of
 from zopp.sopsfile.comparing import ADDED, Outline, compare, name as place_name, selector_words
 
@@ -56,6 +59,7 @@ def review(sides: Sides) -> Review:
         _environment(sides, environments.get(scope), scope)
     _missing_elsewhere(sides)
     _statements(sides)
+    _plaintext(sides)
     _other_files(sides)
     if found.behind:
         found.say(
@@ -331,6 +335,49 @@ def _makes_admin(state: State, each: Statement) -> bool:
             state.role(name, scope) >= Role.ADMIN for scope in (state.name, *state.projects, *state.envs)
         )
     return False
+
+
+def _plaintext(sides: Sides) -> None:
+    """What a commit of the branch has in the clear though base or head say that it must be encrypted."""
+    review, head = sides.review, sides.head_tree
+    found = branch.judge(
+        sides.head.root,
+        git.environment(sides.base.env),
+        review.base,
+        review.head,
+        base_paths=sides.base_tree.paths(),
+        head_files={path: entry for path in head.paths() if (entry := head.entry(path)) is not None},
+    )
+    for fault in found.faults:
+        where = f"line {fault.line}: " if fault.line > 1 else ""
+        if head.entry(fault.path) == (fault.mode, fault.blob):
+            since = f" (since {fault.commit[:12]})" if fault.commit else ""
+            message, fix = f"{where}{fault.what}{since}", _encrypts(fault)
+        else:
+            message = f"in commit {fault.commit[:12]}, gone from the head but not from its history: {where}{fault.what}"
+            fix = f"change it at its source, and take that commit out: git rebase -i {review.fork[:12]}"
+        environment = people_name(fault.scope) if fault.scope else ""
+        code = "guard." + fault.rule.replace("-", "_")
+        review.say(BLOCKER, code, message, fault.path, environment=environment, fix=fix)
+    blocked = {remark.place for remark in review.remarks if remark.severity == BLOCKER}
+    for problem in found.problems:
+        # What cannot be read for a reason that blocks anyway is said once.
+        if problem.path not in blocked:
+            inside = f" in commit {problem.commit[:12]}" if problem.commit else ""
+            review.say(UNKNOWN, "guard.unknown", f"{problem.what}{inside}", problem.path)
+    for problem in found.base_problems:
+        mended = not any(problem.path == each.path for each in found.problems)
+        review.say(WARNING if mended else UNKNOWN, "guard.unknown", problem.what, problem.path, old=True)
+
+
+def _encrypts(fault: branch.Fault) -> str:
+    path = shlex.quote(printable(fault.path))
+    if fault.rule in ("link", "submodule", "lfs-pointer"):
+        return f"put the encrypted file itself there, or first change the rule in a pull request of its own: {path}"
+    if fault.scope:
+        where = people_name(fault.scope).partition("/")[2]
+        return f"change it at its source and set the new one: zopp set KEY -e {where}; the commit holds the old one"
+    return f"change it at its source, encrypt the file (sops encrypt --in-place {path}) and rewrite the commit"
 
 
 def _other_files(sides: Sides) -> None:
