@@ -19,6 +19,7 @@ from zopp.repo import blocks, brokered, git, layout
 from zopp.repo.environment import Environment, people_name
 from zopp.repo.trees import CommitTree
 from zopp.repo.verify import Report, judge, other_anchors, trust
+from zopp.review import schema
 from zopp.review.model import (
     BLOCKER,
     NOTE,
@@ -33,7 +34,7 @@ from zopp.review.model import (
 from zopp.review.sides import Sides
 from zopp.scan import branch
 from zopp.sopsfile import format_of
-from zopp.sopsfile.comparing import ADDED, Outline, compare, name as place_name, selector_words
+from zopp.sopsfile.comparing import ADDED, Outline, Place, compare, name as place_name, selector_words
 
 _SEVERITIES: dict[str, Severity] = {"error": BLOCKER, "unknown": UNKNOWN, "warn": WARNING, "note": NOTE}
 
@@ -48,8 +49,8 @@ _VALUE = re.compile(r"(?=[^\s]*[0-9])(?=[^\s]*[A-Za-z])[A-Za-z0-9+/=_-]{24,}\Z")
 _WORDS = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*\Z|[a-z][a-z0-9]*([-_][a-z0-9]+)*\Z|[A-Za-z]+[0-9]{0,4}\Z")
 
 
-def review(sides: Sides) -> Review:
-    """The judged range, remarks sorted."""
+def review(sides: Sides, *, strict_schema: bool = False) -> Review:
+    """The judged range, remarks sorted. `strict_schema`: a key that no example or schema file knows blocks."""
     found = sides.review
     report = Report()
     trust(report, sides.base, require_latest=False)
@@ -58,6 +59,7 @@ def review(sides: Sides) -> Review:
     for scope in sorted({*sides.base.state.envs, *sides.head.state.envs}):
         _environment(sides, environments.get(scope), scope)
     _missing_elsewhere(sides)
+    _not_in_schema(sides, strict=strict_schema)
     _statements(sides)
     _plaintext(sides)
     _other_files(sides)
@@ -310,6 +312,52 @@ def _missing_elsewhere(sides: Sides) -> None:
                 sides.review.say(
                     WARNING, "key.elsewhere", f"missing here, new in {found.name}: {_few(missing)}", environment=other
                 )
+
+
+def _not_in_schema(sides: Sides, *, strict: bool) -> None:
+    """Keys that no example or schema file of the head knows, if the branch brought them or a file knew them before."""
+    touched = {found.scope for found in sides.review.environments}
+    top = sides.place.rpartition("/")[0]
+    every, before = schema.every(sides.head_tree), schema.every(sides.fork)
+    for scope in sorted(sides.head.state.envs):
+        manifest = _manifest(sides.head_tree, scope)
+        if manifest is None:
+            continue
+        folder = sides.head.folders.get(people_name(scope).partition("/")[0], top)
+        folders = {path.rpartition("/")[0] for path in manifest.files}
+        files = schema.of_project(every, folder, folders)
+        were = schema.of_project(before, folder, folders)
+        same = files == were and all(sides.fork.entry(path) == sides.head_tree.entry(path) for path in files)
+        if scope not in touched and same:
+            continue
+        now, then = schema.read(sides.head_tree, files), schema.read(sides.fork, were)
+        old = {place for place in _places(sides.fork, _manifest(sides.fork, scope)) if not then.knows(place)}
+        fresh = [p for p in _places(sides.head_tree, manifest) if not now.knows(p) and p not in old]
+        _say_unknown_keys(sides.review, people_name(scope), [place_name(place) for place in fresh], now, were, strict)
+
+
+def _say_unknown_keys(
+    review: Review, env: str, names: list[str], now: schema.Known, were: list[str], strict: bool
+) -> None:
+    if not names or not (now.files or were or strict):
+        return
+    if not now.files and not were:
+        review.say(
+            UNKNOWN, "schema.none", f"--strict-schema, and no example or schema file says which keys there are: "
+            f"{_few(names)}", environment=env, fix="add one with the names of the keys, for example .env.example",
+        )  # fmt: skip
+        return
+    where = ", ".join(now.files[:3]) or f"{were[0]}, which is gone"
+    unread = f"; could not be read: {', '.join(now.unread[:3])}" if now.unread else ""
+    review.say(
+        BLOCKER if strict else WARNING, "key.schema", f"not in {where}: {_few(names)}{unread}", environment=env,
+        fix=f"add the names, without values, to {(now.files or were)[0]}",
+    )  # fmt: skip
+
+
+def _places(tree: CommitTree, manifest: Manifest | None) -> list[Place]:
+    outlines = [_outline(tree, path) for path in (manifest.files if manifest else ())]
+    return [place for outline in outlines if outline is not None for place in outline.leaves]
 
 
 # --- policy and the rest of the tree
