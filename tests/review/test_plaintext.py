@@ -261,3 +261,19 @@ def test_names_are_hostile_and_other_gits_do_not_count(alice: User) -> None:
     assert blockers(found, path)
     shown = alice.zopp("review", "main..topic", code=1, env={"GIT_DIR": "/nowhere", "GIT_EXTERNAL_DIFF": "false"}).out
     assert "\x1b" not in shown and "guard.not_encrypted" in shown
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_commit_whose_files_are_not_here(alice: User, gone: bool) -> None:
+    """A partial clone may lack what only an inner commit has, or a file of the head that nobody reads: not clean, and
+    the rest of the review is said."""
+    alice.write("inner.txt", "only here\n")
+    alice.commit()
+    blob = alice.git("rev-parse", "HEAD:inner.txt")
+    if gone:
+        alice.path("inner.txt").unlink()
+    alice.write("CODEOWNERS", "* @x\n")
+    alice.commit()
+    alice.path(f".git/objects/{blob[:2]}/{blob[2:]}").unlink()
+    found = review(alice, code=3)
+    assert codes(found, "unknown") == {"git.failed"} and codes(found, "warning") == {"guarding"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from zopp.errors import ZoppError
+from zopp.errors import Unknown, ZoppError
 from zopp.exchange import names as exchange_names
 from zopp.policy import decisions, log
 from zopp.policy.findings import Finding
@@ -388,14 +388,18 @@ def _makes_admin(state: State, each: Statement) -> bool:
 def _plaintext(sides: Sides) -> None:
     """What a commit of the branch has in the clear though base or head say that it must be encrypted."""
     review, head = sides.review, sides.head_tree
-    found = branch.judge(
-        sides.head.root,
-        git.environment(sides.base.env),
-        review.base,
-        review.head,
-        base_paths=sides.base_tree.paths(),
-        head_files={path: entry for path in head.paths() if (entry := head.entry(path)) is not None},
-    )
+    files = {path: entry for path in head.paths() if (entry := head.entry(path)) is not None}
+    try:
+        found = branch.judge(
+            sides.head.root, git.environment(sides.base.env), review.base, review.head,
+            base_paths=sides.base_tree.paths(), head_files=files,
+        )  # fmt: skip
+    except Unknown as exc:
+        review.say(
+            UNKNOWN, exc.code, f"the commits of the branch could not be read: {exc.message}", exc.place,
+            fix="fetch them whole: no shallow or partial clone (fetch-depth: 0, GIT_DEPTH: 0, no filter)",
+        )  # fmt: skip
+        return
     for fault in found.faults:
         where = f"line {fault.line}: " if fault.line > 1 else ""
         if head.entry(fault.path) == (fault.mode, fault.blob):
