@@ -1,6 +1,7 @@
 """What a branch has in the clear and base or head say must be encrypted: in any of its commits, whatever it does to the
 rules, and without its value ever being shown."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -38,6 +39,13 @@ def test_plaintext_under_a_rule_of_the_base(alice: User) -> None:
     assert remark["code"] == "guard.not_encrypted"
     assert remark["message"].startswith("line 2: password and 1 more are not encrypted, and rule ")
     assert commit[:12] in remark["message"] and f"sops encrypt --in-place {CONF}" in remark["fix"]
+    assert remark["line"] == 2
+    (run,) = json.loads((alice.home / "r.sarif").read_text())["runs"]
+    (at,) = run["results"][0]["locations"]
+    assert (at["physicalLocation"]["artifactLocation"]["uri"], at["physicalLocation"]["region"]) == (
+        CONF,
+        {"startLine": 2},
+    )
     assert f"✗ {CONF}: line 2: password" in alice.zopp("review", "main..topic", code=1).out
 
 

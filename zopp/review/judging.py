@@ -404,13 +404,14 @@ def _plaintext(sides: Sides) -> None:
         where = f"line {fault.line}: " if fault.line > 1 else ""
         if head.entry(fault.path) == (fault.mode, fault.blob):
             since = f" (since {fault.commit[:12]})" if fault.commit else ""
-            message, fix = f"{where}{fault.what}{since}", _encrypts(fault)
+            message, fix, line = f"{where}{fault.what}{since}", _encrypts(fault), fault.line
         else:
             message = f"in commit {fault.commit[:12]}, gone from the head but not from its history: {where}{fault.what}"
             fix = f"change it at its source, and take that commit out: git rebase -i {review.fork[:12]}"
+            line = 0
         environment = people_name(fault.scope) if fault.scope else ""
         code = "guard." + fault.rule.replace("-", "_")
-        review.say(BLOCKER, code, message, fault.path, environment=environment, fix=fix)
+        review.say(BLOCKER, code, message, fault.path, environment=environment, fix=fix, line=line)
     blocked = {remark.place for remark in review.remarks if remark.severity == BLOCKER}
     for problem in found.problems:
         # What cannot be read for a reason that blocks anyway is said once.
