@@ -57,6 +57,9 @@ def test_s50_a_role_that_only_a_branch_gives(team: Team) -> None:
     alice.set("BASE", "new", env="prod")
     left = {(row["environment"], row["key"]) for row in alice.zopp("exposure", "--json").json}
     assert left == {("api/prod", "ONLY"), ("api/staging", "BASE")}
+    every = {(r["environment"], r["key"]): r["changed"] for r in alice.zopp("exposure", "--all", "--json").json}
+    assert every == {**dict.fromkeys(left, False), ("api/prod", "BASE"): True}
+    assert "api/prod     BASE  changed since, in " in alice.zopp("exposure", "bob", "--all", code=1).out
 
 
 def test_s50_a_group_and_an_environment_of_a_branch(team: Team) -> None:

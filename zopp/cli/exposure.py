@@ -19,12 +19,13 @@ WORDS = {
 }
 """Reasons that are worth a column; that a reader of a direct file could read it goes without saying."""
 
-EXAMPLES = epilog("zopp exposure", "zopp exposure bob --json")
+EXAMPLES = epilog("zopp exposure", "zopp exposure bob --all", "zopp exposure bob --json")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of `zopp exposure`."""
     parser.add_argument("subject", nargs="?", metavar="SUBJECT", help="only the values of one who left")
+    parser.add_argument("--all", action="store_true", help="also those that were changed since")
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
@@ -44,30 +45,13 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         return 0
     if args.subject is not None:
         exposure.find_commits(ws, found)
-    rows = [(e.subject, e.seq, *key) for e in found for key in e.open_keys()]
-    why = {(e.subject, e.seq, *key): e.reasons(*key) for e in found for key in e.open_keys()}
-    commits = {(e.subject, e.seq, *key): e.commits_of(*key) for e in found for key in e.open_keys()}
+    rows = [(e, *row) for e in found for row in e.every_key() if args.all or row[3] == exposure.OPEN]
+    still = sum(mark == exposure.OPEN for *_, mark in rows)
     if ctx.as_json:
-        ctx.data(
-            [
-                {
-                    "subject": r[0],
-                    "statement": r[1],
-                    "environment": r[2],
-                    "file": r[3],
-                    "key": r[4],
-                    "why": why[r],
-                    **({} if args.subject is None else {"commits": commits[r]}),
-                }
-                for r in rows
-            ]
-        )
+        ctx.data([_row(*row, commits=args.subject is not None) for row in rows])
     else:
-        said = {
-            row: ", ".join([*(WORDS[each] for each in why[row] if each in WORDS), *commit_words(commits[row])])
-            for row in rows
-        }
-        for line in table((r[0], r[2], r[4], *([said[r]] if any(said.values()) else [])) for r in rows):
+        lines = [(e.subject, env, key, _about(e, env, path, key, mark)) for e, env, path, key, mark in rows]
+        for line in table(row if any(about for *_, about in lines) else row[:3] for row in lines):
             ctx.out(line)
         for each in found:
             if each.wider:
@@ -78,5 +62,19 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 )
             if closed := each.closed_keys():
                 ctx.note(f"{each.subject} could have asked for {len(closed)} more and did not; they stay closed")
-        ctx.note(f"{len(rows)} value{'s' * (len(rows) != 1)} still to be changed" if rows else "nothing left to change")
-    return 1 if rows else 0
+        ctx.note(f"{still} value{'s' * (still != 1)} still to be changed" if still else "nothing left to change")
+    return 1 if still else 0
+
+
+def _about(e: exposure.Exposure, env: str, path: str, key: str, mark: str) -> str:
+    words = ["changed since"] if mark != exposure.OPEN else []
+    words += [WORDS[each] for each in e.reasons(env, path, key) if each in WORDS]
+    return ", ".join([*words, *commit_words(e.commits_of(env, path, key))])
+
+
+def _row(e: exposure.Exposure, env: str, path: str, key: str, mark: str, *, commits: bool) -> dict[str, object]:
+    found: dict[str, object] = {
+        "subject": e.subject, "statement": e.seq, "environment": env, "file": path, "key": key,
+        "changed": mark != exposure.OPEN, "why": e.reasons(env, path, key),
+    }  # fmt: skip
+    return found | ({"commits": e.commits_of(env, path, key)} if commits else {})

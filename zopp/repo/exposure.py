@@ -72,12 +72,15 @@ class Exposure:
 
     def open_keys(self) -> list[tuple[str, str, str]]:
         """(environment, file, key) still to be changed."""
+        return [each[:3] for each in self.every_key() if each[3] == OPEN]
+
+    def every_key(self) -> list[tuple[str, str, str, str]]:
+        """(environment, file, key, `open` or `changed`) of each, sorted."""
         return [
-            (env, path, key)
+            (env, path, key, mark)
             for env, paths in sorted(self.keys.items())
             for path, keys in sorted(paths.items())
             for key, mark in sorted(keys.items())
-            if mark == OPEN
         ]
 
     def closed_keys(self) -> list[tuple[str, str, str]]:
