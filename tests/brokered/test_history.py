@@ -80,3 +80,30 @@ def test_who_could_have_asked(world: Brokered) -> None:
     alice.ok("revoke", "carol", "api/prod", "-m", "carol out")
     done = alice.ok("rollback", "BASE", "-e", "prod", "--to", first)
     assert "carol (carol-desktop) could have asked for that value" in done.err
+
+
+def test_a_keyed_review_reads_for_review(world: Brokered) -> None:
+    """Both sides and the merges between them, by requests of purpose review only; classes, and no value."""
+    alice = world.team.alice
+    alice.ok("set", "K", "-e", "prod", "-m", "k", stdin="canary-one")
+    alice.git("checkout", "-q", "-b", "topic")
+    alice.ok("set", "MINE", "-e", "prod", "-m", "mine", stdin="canary-mine")
+    alice.git("checkout", "-q", "main")
+    alice.ok("set", "THEIRS", "-e", "prod", "-m", "theirs", stdin="canary-theirs")
+    alice.git("checkout", "-q", "topic")
+    alice.ok("merge", "main")
+    alice.ok("set", "K", "-e", "prod", stdin="canary-evil")
+    alice.git("add", "--all")
+    alice.git("commit", "-q", "--amend", "--no-edit")
+    world.server.requests.clear()
+    done = alice.ok("review", "main..topic", "--keyed", "--json")
+    assert "canary" not in done.text
+    asked = [(who, request.purpose) for who, request in world.server.requests]
+    assert set(asked) == {("alice-laptop", "review")} and len(asked) <= 2
+    (env,) = done.json["environments"]
+    assert env["files"][0]["classes"] == {
+        "K": ["changed", "changed in a merge commit though neither parent changed it"],
+    }
+    world.server.stop()
+    done = alice.zopp("review", "main..topic", "--keyed", "--json", code=3)
+    assert done.json["verdict"] == "could not tell"

@@ -88,3 +88,105 @@ def test_a_mac_that_does_not_hold_blocks(team: Team) -> None:
     alice.commit()
     found = review(alice, "--keyed", code=1)
     assert any("was not decrypted" in r["message"] for r in found["remarks"])  # type: ignore[attr-defined]
+
+
+# --- what only a merge commit did
+
+
+def sides(team: Team) -> User:
+    """alice on `topic`, which is to merge main: it set MINE, main set THEIRS, from K, MINE and THEIRS at the fork."""
+    alice = team.alice
+    for key in ("K", "MINE", "THEIRS"):
+        alice.set(key, CANARY + "old")
+    topic(alice)
+    alice.set("MINE", CANARY + "mine")
+    alice.commit()
+    alice.git("checkout", "-q", "main")
+    alice.set("THEIRS", CANARY + "theirs")
+    alice.commit()
+    alice.git("checkout", "-q", "topic")
+    return alice
+
+
+def merge(alice: User, *slip: tuple[str, str]) -> str:
+    """The merge commit that zopp makes, amended by what somebody slips into it."""
+    alice.ok("merge", "main")
+    assert len(alice.git("rev-list", "--parents", "-n", "1", "HEAD").split()) == 3
+    for key, value in slip:
+        alice.set(key, value)
+    if slip:
+        alice.git("add", "--all")
+        alice.git("commit", "-q", "--amend", "--no-edit")
+    return alice.git("rev-parse", "HEAD")
+
+
+def test_a_merge_that_changes_nothing_by_itself(team: Team) -> None:
+    alice = sides(team)
+    merge(alice)
+    found = review(alice, "--keyed", code=0)
+    assert classes(found) == {"MINE": ["changed"]}
+    assert "value.merged" not in codes(found, "warning")
+
+
+def test_what_a_merge_slips_in(team: Team) -> None:
+    """A value that neither side has, one that only a side's change may have had, and a change that is undone."""
+    alice = sides(team)
+    commit = merge(alice, ("K", CANARY + "evil"), ("MINE", CANARY + "third"), ("THEIRS", CANARY + "old"))
+    found = review(alice, "--keyed", code=0)
+    assert classes(found) == {
+        "K": ["changed", "changed in a merge commit though neither parent changed it"],
+        "MINE": ["changed", "set in a merge commit to what neither parent has"],
+        "THEIRS": ["changed", "equals an earlier value", "a parent's change undone in a merge commit"],
+    }
+    remarks = [r["message"] for r in found["remarks"] if r["code"] == "value.merged"]  # type: ignore[attr-defined]
+    assert len(remarks) == 3 and all(commit[:12] in message for message in remarks)
+    # A later commit that sets it anew says so itself.
+    alice.set("K", CANARY + "honest")
+    alice.commit()
+    assert classes(review(alice, "--keyed", code=0))["K"] == ["changed"]
+
+
+def test_a_key_that_a_merge_adds_or_takes_away(team: Team) -> None:
+    alice = sides(team)
+    alice.ok("merge", "main")
+    alice.set("ADDED", CANARY)
+    alice.ok("unset", "K", "-e", "dev", "--yes")
+    alice.git("add", "--all")
+    alice.git("commit", "-q", "--amend", "--no-edit")
+    found = classes(review(alice, "--keyed", code=0))
+    unprompted = "changed in a merge commit though neither parent changed it"
+    assert (found["ADDED"], found["K"]) == ([unprompted], [unprompted])
+
+
+def test_a_merge_that_encrypts_anew_changes_nothing(team: Team) -> None:
+    """Other ciphertext is no other value: the base's removal of a reader brings a new data key in."""
+    alice = team.alice
+    team.grant("bob", "read", "api/dev")
+    alice.set("K", CANARY)
+    topic(alice)
+    alice.set("MINE", CANARY + "mine")
+    alice.commit()
+    alice.git("checkout", "-q", "main")
+    alice.ok("revoke", "bob", "api/dev")
+    alice.commit()
+    alice.git("checkout", "-q", "topic")
+    merge(alice)
+    found = review(alice, "--keyed", code=0)
+    assert "value.merged" not in codes(found, "warning")
+    merge_of_old = alice.git("rev-parse", "HEAD")
+    alice.set("K", CANARY + "evil")
+    alice.git("add", "--all")
+    alice.git("commit", "-q", "--amend", "--no-edit")
+    assert alice.git("rev-parse", "HEAD") != merge_of_old
+    assert "value.merged" in codes(review(alice, "--keyed", code=0), "warning")
+
+
+def test_conflicts_settled_for_a_side_are_no_change_of_the_merge(team: Team) -> None:
+    alice = sides(team)
+    alice.set("THEIRS", CANARY + "other")
+    alice.commit()
+    alice.zopp("merge", "main")
+    alice.ok("resolve", "THEIRS", "--theirs")
+    alice.ok("merge", "--continue")
+    found = review(alice, "--keyed", code=0)
+    assert "value.merged" not in codes(found, "warning")

@@ -1,10 +1,13 @@
-"""What `docs/history.md` shows is what the commands print, but for commits, times, digests and recipients."""
+"""What `docs/history.md` and `docs/review.md` show is what the commands print, but for commits, times, digests and
+recipients."""
 
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 VARYING = (
@@ -20,7 +23,26 @@ def level(text: str) -> str:
     return text
 
 
-def test_the_page_is_true(tmp_path: Path) -> None:
+HISTORY = ("git init -q . && zopp init --no-recovery --project api --workspace acme --device alice-laptop -m start",)
+
+KEY = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"  # the example recipient of age's README
+REVIEW = (
+    "git init -q .",
+    "zopp init --no-recovery --template team --project api --workspace acme --device alice-laptop -m start",
+    "for e in production staging; do printf one | zopp set STRIPE_KEY -e $e -m stripe; done",
+    f"printf '    - path_regex: ^conf/\\n      age: {KEY}\\n' >> .sops.yaml && git commit -qam rules",
+    "mkdir -p ../bob && git clone -q . ../bob/shop",
+    "export HOME=$PWD/../bob"
+    "; zopp trust --genesis $(head -n1 .zopp/policy.jsonl | tr -d '\\n' | sha256sum | cut -c1-64)"
+    " && zopp principal request --user bob --name bob-laptop > ../bob.request",
+    "zopp principal add ../bob.request -m 'bob joins' && git checkout -q -b topic",
+    "printf two | zopp set STRIPE_KEY -e production -m 'new key'; printf x | zopp set SMTP_PASS -e production -m smtp",
+    "zopp grant bob read api/production -m 'bob reads production'",
+)
+
+
+@pytest.mark.parametrize(("page", "setup", "least"), [("history.md", HISTORY, 6), ("review.md", REVIEW, 3)])
+def test_the_page_is_true(tmp_path: Path, page: str, setup: tuple[str, ...], least: int) -> None:
     binaries, home, work = tmp_path / "bin", tmp_path / "home", tmp_path / "shop"
     for folder in (binaries, home, work):
         folder.mkdir()
@@ -40,9 +62,10 @@ def test_the_page_is_true(tmp_path: Path) -> None:
         assert done.returncode in (0, 1), (command, done.stdout)
         return done.stdout.decode().rstrip("\n")
 
-    run("git init -q . && zopp init --no-recovery --project api --workspace acme --device alice-laptop -m start")
-    blocks = re.findall(r"^```console\n(.*?)^```$", (ROOT / "docs/history.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
+    for command in setup:
+        run(command)
+    blocks = re.findall(r"^```console\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= least
     for block in blocks:
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")

@@ -1,7 +1,7 @@
 """What the commands that sign statements share: effects in words, removals, dry runs."""
 
 import argparse
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from zopp.cli import sentences
@@ -106,6 +106,11 @@ def say_removal(ctx: Context, draft: Draft, done: Removal) -> None:
             ctx.note(f"{people_name(scope)}: {_some(paths)} now also for {added}")
     for exposure in done.exposures:
         say_exposure(ctx, exposure)
+    for branch, why in done.unverified.items():
+        ctx.warn(
+            f"{branch}: its policy log does not verify ({why}), so what it let anybody read is not known; "
+            "look at it, or delete the branch"
+        )
     if done.exposures:
         ctx.note(
             "other branches and repositories are not rekeyed by this; "
@@ -134,6 +139,7 @@ def say_exposure(ctx: Context, exposure: Exposure) -> None:
         ctx.note(f"{who} could have read {len(keys)} value{'s' * (len(keys) != 1)}; change each at its source:")
     for env, path, key in keys:
         why = [REASONS[r].format(who) for r in exposure.reasons(env, path, key) if r in REASONS]
+        why += commit_words(exposure.commits_of(env, path, key))
         ctx.note(f"  {env} {key}" + (f"   ({', '.join(why)})" if why else ""))
     if exposure.branches:
         ctx.note(f"  (also counted: {', '.join(exposure.branches)})")
@@ -161,6 +167,13 @@ def say_exposure(ctx: Context, exposure: Exposure) -> None:
         ctx.note("older commits stay readable to whoever held a key; see what is left with: zopp exposure")
     else:
         ctx.note("see what is left with: zopp exposure")
+
+
+def commit_words(commits: Sequence[str]) -> list[str]:
+    """In which commits a value stands that someone could have read; nothing of one that was never committed."""
+    if not commits:
+        return []
+    return [f"in {commits[0][:12]}" + (f" and {len(commits) - 1} older" if len(commits) > 1 else "")]
 
 
 def _mends(draft: Draft, scope: str) -> str:
@@ -199,6 +212,7 @@ def report(draft: Draft, changes: Iterable[decisions.Change], done: Removal) -> 
                 "file": path,
                 "key": key,
                 "why": e.reasons(env, path, key),
+                "commits": e.commits_of(env, path, key),
             }
             for e in done.exposures
             for env, path, key in e.open_keys()
@@ -209,6 +223,7 @@ def report(draft: Draft, changes: Iterable[decisions.Change], done: Removal) -> 
             for env, path, key in e.closed_keys()
         ],
         "log_unread": {e.subject: e.wider for e in done.exposures if e.wider},
+        "branches_unverified": done.unverified,
         "releases_unplaced": {e.subject: e.unplaced for e in done.exposures if e.unplaced},
         "open": {people_name(scope): why for scope, why in done.work.open.items()},
     }

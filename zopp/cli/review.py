@@ -34,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as the comment on a pull request")
     parser.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 there as well")
+    parser.add_argument(
+        "--strict-schema", action="store_true", help="a key that no example or schema file knows blocks"
+    )
     parser.add_argument("--keyed", action="store_true", help="decrypt both sides and tell classes of change (a read)")
 
 
@@ -46,7 +49,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     checkout = layout.find_checkout(ctx.cwd)
     base, head = _range(args.range) if args.range else (sides.default_base(checkout.root), "HEAD")
     opened = sides.open_sides(ctx.cwd, ctx.env, (base, head))
-    review = judging.review(opened)
+    review = judging.review(opened, strict_schema=args.strict_schema)
     if args.keyed:
         from zopp.review import keyed
 

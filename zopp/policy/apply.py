@@ -10,15 +10,16 @@ effect (who gains or loses what, I1 and I2), and the human admin who must remain
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zopp import _fast
-from zopp.errors import IntegrityError
+from zopp.errors import IntegrityError, ZoppError
 from zopp.policy import canonical, changes, people
 from zopp.policy.act import Act
 from zopp.policy.roles import Principal, Role, User
 from zopp.policy.state import State
-from zopp.policy.statement import Statement, to_sign
+from zopp.policy.statement import Statement, draft, parse, seal, to_sign
 from zopp.policy.tables import ADMIN, READ, WRITE, Tables
 
 HANDLERS = {**changes.HANDLERS, **people.HANDLERS}
@@ -47,6 +48,20 @@ def apply(state: State | None, statement: Statement) -> State:
     for check in checks:
         verify_one(check)
     return State._of(tables)
+
+
+def supposed(state: State, said: Iterable[tuple[str, Mapping[str, Any]]], by: str) -> State:
+    """What would hold if `by` said the same (type, data) on top of `state`; what would be refused there is left out.
+    No signature is made or asked for: it tells what someone would lose, and nothing may be judged by it."""
+    for type_, data in said:
+        tables = state._tables.copy()
+        try:
+            body = draft(type_, data, ws=state.ws, seq=state.seq + 1, prev=state.head, at=state.at, by=by)
+            step(tables, parse(seal(body, [bytes(64)])), [])
+        except ZoppError:
+            continue
+        state = State._of(tables)
+    return state
 
 
 def step(t: Tables, st: Statement, checks: list[Check]) -> None:

@@ -17,7 +17,7 @@ from zopp.errors import FormatError, ZoppError
 from zopp.keys import agefile, filekey
 from zopp.policy import manifest as manifests
 from zopp.policy.manifest import Manifest
-from zopp.repo import git, layout
+from zopp.repo import elsewhere, git, layout
 from zopp.repo.environment import people_name
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile.tree import dotted as dotted
@@ -49,8 +49,10 @@ class Released(Protocol):
 class Exposure:
     """One removal: `keys` maps environment → file → dotted key → `open` or `changed`, `why` the same to the reasons.
     `closed` holds what they could have asked for and did not. `branches` names those, other than HEAD, whose versions
-    were counted. `wider` says why the audit log was not read, '' if it was or nothing is brokered; `unplaced` counts
-    releases that fit no version here."""
+    were counted; `unverified` those whose policy log does not verify, and why: what only it let them read is not here.
+    `commits`, as `keys`, are those that hold what they could have read; git has them, the list's file has not. `wider`
+    says why the audit log was not read, '' if it was or nothing is brokered; `unplaced` counts releases that fit no
+    version here."""
 
     subject: str
     seq: int
@@ -60,6 +62,8 @@ class Exposure:
     closed: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     wider: str = ""
     unplaced: int = 0
+    unverified: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, dict[str, dict[str, dict[str, None]]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -68,12 +72,15 @@ class Exposure:
 
     def open_keys(self) -> list[tuple[str, str, str]]:
         """(environment, file, key) still to be changed."""
+        return [each[:3] for each in self.every_key() if each[3] == OPEN]
+
+    def every_key(self) -> list[tuple[str, str, str, str]]:
+        """(environment, file, key, `open` or `changed`) of each, sorted."""
         return [
-            (env, path, key)
+            (env, path, key, mark)
             for env, paths in sorted(self.keys.items())
             for path, keys in sorted(paths.items())
             for key, mark in sorted(keys.items())
-            if mark == OPEN
         ]
 
     def closed_keys(self) -> list[tuple[str, str, str]]:
@@ -84,11 +91,17 @@ class Exposure:
         """Why this value is exposed; of lists that older versions of zopp made it is not known."""
         return self.why.get(env, {}).get(path, {}).get(key, [])
 
+    def commits_of(self, env: str, path: str, key: str) -> list[str]:
+        """The commits with a value of this key that they could have read, newest first, each version's first one; none
+        where it was never committed, or where nobody looked."""
+        return list(self.commits.get(env, {}).get(path, {}).get(key, ()))
+
     def dump(self) -> bytes:
         """The bytes of its file."""
         body: dict[str, object] = {
             "v": 1, "subject": self.subject, "seq": self.seq, "keys": self.keys, "branches": self.branches,
             "why": self.why, "closed": self.closed, "wider": self.wider, "unplaced": self.unplaced,
+            **({"unverified": self.unverified} if self.unverified else {}),
         }  # fmt: skip
         return (json.dumps(body, indent=1, sort_keys=True) + "\n").encode()
 
@@ -116,6 +129,7 @@ def parse(data: bytes, place: str) -> Exposure:
         return Exposure(
             str(raw["subject"]), int(raw["seq"]), keys, [str(b) for b in raw.get("branches", [])], why, closed,
             str(raw.get("wider", "")), int(raw.get("unplaced", 0)),
+            {str(branch): str(why) for branch, why in raw.get("unverified", {}).items()},
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FormatError("is no exposure list", code="exposure", place=place) from None
@@ -171,10 +185,12 @@ class Version:
 
 @dataclass(slots=True)
 class Scan:
-    """Every version of the files of some environments, and the `branches` beside HEAD on which some were looked for."""
+    """Every version of the files of some environments, the `branches` beside HEAD on which some were looked for, and
+    the `commits` that brought each version, newest first."""
 
     versions: dict[str, list[Version]] = field(default_factory=dict)
     branches: list[str] = field(default_factory=list)
+    commits: dict[str, dict[Version, list[str]]] = field(default_factory=dict)
 
     def brokered(self) -> bool:
         """Whether there is a version that needs the server's half."""
@@ -189,7 +205,8 @@ def scan(ws: Workspace, scopes: Iterable[str]) -> Scan:
     if git.resolve(ws.root, "HEAD") is not None:
         revisions = ["HEAD", *revisions]
     for scope in scopes:
-        found.versions[scope] = _versions(ws, scope, revisions)
+        found.commits[scope] = _versions(ws, scope, revisions)
+        found.versions[scope] = list(found.commits[scope])
     head = git.resolve(ws.root, "HEAD")
     merged = git.run(ws.root, "for-each-ref", "--merged", "HEAD", "--format=%(refname)") if head else None
     inside = set(merged.stdout.decode("utf-8", "replace").split()) if merged else set()
@@ -197,7 +214,7 @@ def scan(ws: Workspace, scopes: Iterable[str]) -> Scan:
     return found
 
 
-def _versions(ws: Workspace, scope: str, revisions: Sequence[str]) -> list[Version]:
+def _versions(ws: Workspace, scope: str, revisions: Sequence[str]) -> dict[Version, list[str]]:
     place = layout.manifest_path(scope)
     seen = git.versions(ws.root, place, revisions)
     bodies = dict(git.blobs(ws.root, [blob for _, blob in seen]))
@@ -213,26 +230,36 @@ def _versions(ws: Workspace, scope: str, revisions: Sequence[str]) -> list[Versi
     for manifest in [each for _, each in signed] + ([here] if here is not None else []):
         for path in _paths(manifest):
             listed.setdefault((path, manifest.files[path].sha512), []).append(manifest)
-    out: dict[Version, None] = {}
+    out: dict[Version, list[str]] = {}
 
-    def note(path: str, data: bytes | None, under: Iterable[Manifest], current: bool = False) -> None:
+    def note(
+        path: str, data: bytes | None, under: Iterable[Manifest], commit: str = "", *, current: bool = False
+    ) -> None:
         made = None if data is None else _version(path, data, under, listed, current)
         if made is not None:
-            out[made] = None
+            commits = out.setdefault(made, [])
+            if commit and commit not in commits[-1:]:
+                commits.append(commit)
 
-    for spec, data in git.blobs(ws.root, sorted(wanted)):
+    for spec, data in git.blobs(ws.root, wanted):
         for path, manifest in wanted[spec]:
-            note(path, data, [manifest])
+            note(path, data, [manifest], spec.partition(":")[0])
     if any(manifest.brokered for _, manifest in signed):
         # A version that was committed before its manifest, or without one, may have been released all the same.
         for path in paths:
-            between = dict(git.blobs(ws.root, [blob for _, blob in git.versions(ws.root, path, revisions)]))
-            for data in between.values():
-                note(path, data, [])
+            brought = git.versions(ws.root, path, revisions)
+            between = dict(git.blobs(ws.root, [blob for _, blob in brought]))
+            for commit, blob in brought:
+                note(path, between.get(blob), [], commit)
     if here is not None:
         for path in _paths(here):
             note(path, ws.read(path), [here], current=True)
-    return list(out)
+    if any(version.brokered for version in out):
+        # Two questions to git were answered one after the other.
+        listing = git.run(ws.root, "rev-list", "--date-order", *revisions).stdout.decode("ascii").split()
+        order = {commit: number for number, commit in enumerate(listing)}
+        return dict(sorted(out.items(), key=lambda pair: order[pair[1][0]] if pair[1] else -1))
+    return out
 
 
 def _manifest(data: bytes | None) -> Manifest | None:
@@ -320,6 +347,7 @@ def judge(
         made.unplaced += len(lost)
         claims = {each.path for each in lost}
         known = reached(versions, who, here)
+        commits = found.commits.get(scope, {})
         may = []
         for v in versions:
             readable = bool(v.recipients & theirs)
@@ -334,7 +362,7 @@ def judge(
                     why |= {RECIPIENT}
                     made.wider = wider
             if why:
-                _expose(made, people_name(scope), v, why)
+                _expose(made, people_name(scope), v, why, commits.get(v, ()))
             elif readable:
                 may.append(v)
         for v in may:
@@ -352,12 +380,33 @@ def _unplaced(versions: Sequence[Version], released: Iterable[Release]) -> list[
     return list({each.stanza: each for each in released if each.stanza not in known}.values())
 
 
-def _expose(made: Exposure, env: str, v: Version, why: Iterable[str]) -> None:
+def _expose(made: Exposure, env: str, v: Version, why: Iterable[str], commits: Sequence[str]) -> None:
     keys = made.keys.setdefault(env, {}).setdefault(v.path, {})
     reasons = made.why.setdefault(env, {}).setdefault(v.path, {})
     for key in v.keys:
         keys.setdefault(key, OPEN)
         reasons[key] = sorted({*reasons.get(key, ()), *why})
+        held = made.commits.setdefault(env, {}).setdefault(v.path, {}).setdefault(key, {})
+        held.update(dict.fromkeys(commits))
+
+
+def find_commits(ws: Workspace, lists: Sequence[Exposure]) -> None:
+    """Set the `commits` of lists that were read from files, by the versions that git knows now: of direct files those
+    that their subject could read, of brokered ones those that they could have asked for."""
+    names = {people_name(scope): scope for scope in ws.state.all_envs}
+    found = scan(ws, sorted({names.get(env, env) for each in lists for env in each.keys}))
+    known: dict[str, str] = {}
+    for versions in found.versions.values():
+        for recipient in {r for version in versions for r in version.recipients}:
+            known[recipient] = ws.state.recipient_owner(recipient) or ""
+    for states in elsewhere.look(ws).states.values():
+        for principal in states[-1].principals.values():
+            known[principal.recipient] = known.get(principal.recipient) or principal.name
+    holders = {name: principal.holder for name, principal in ws.state.principals.items()}
+    for each in lists:
+        theirs = {r for r, name in known.items() if each.subject in (name, holders.get(name, ""))}
+        devices = {name for name in known.values() if each.subject in (name, holders.get(name, ""))}
+        each.commits = judge(found, devices, theirs, None).commits
 
 
 def mark_changed(ws: Workspace, env: str, changed: Mapping[str, Iterable[str]]) -> dict[str, bytes]:

@@ -13,7 +13,8 @@ from typing import IO
 from zopp.errors import Unknown
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for git, without what would point it at another repository."""
     env = dict(environ)
     # A hook's GIT_DIR or GIT_INDEX_FILE would point these commands at another repository.
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS"):
@@ -34,7 +35,7 @@ def run(
             input=data,
             stdin=subprocess.DEVNULL if data is None else None,
             capture_output=True,
-            env=_environment(environ),
+            env=environment(environ),
             check=False,
         )
     except FileNotFoundError:
@@ -197,7 +198,7 @@ def _start(root: str, environ: Mapping[str, str], *args: str) -> "subprocess.Pop
     try:
         return subprocess.Popen(
             ["git", *options, *args], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=_environment(environ),
+            stderr=subprocess.PIPE, env=environment(environ),
         )  # fmt: skip
     except FileNotFoundError:
         raise Unknown("git is not installed", code="git.missing") from None

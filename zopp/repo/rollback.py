@@ -2,6 +2,8 @@
 
 Only plaintext comes from the older version; its recipients, data key, selector and comments stay where they are. The
 version has to be one that a writer signed then: else whoever can push would choose what a rollback writes.
+
+Documents of a file pair up by position, as in a merge. A typed key is one of the first document, as everywhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,6 +129,8 @@ def roll_back(
     for (path, sops, _), each in zip(current, opened[len(wanted) :], strict=True):
         draft.keys[path] = each.data
         now[path] = versions.decrypt(path, sops, each)
+    if key is not None and not files:
+        _only_elsewhere(now, version, key, key if then is None else then)
     changes, removed = _changes(env, files, old, now, key, then)
     edited = Edited({})
     for home, clear, todo in changes:
@@ -139,7 +143,7 @@ def roll_back(
         _read_again(draft, env)
     for marked, data in exposure.mark_changed(ws, env.scope, edited.changed).items():
         draft.put(marked, data)
-    made = Rollback(edited, version.commit or WORK_TREE, removed=[exposure.dotted(path) for path in removed])
+    made = Rollback(edited, version.commit or WORK_TREE, removed=[name(place) for place in removed])
     if edited:
         brokered = ws.state.envs[env.scope].kind == "brokered"
         recipients = _knew(ws.root, history, files, then)
@@ -157,8 +161,12 @@ def _typed(draft: Draft, path: str) -> str:
 
 def _holds(file: File, path: Path) -> bool:
     outline = file.outline
-    wanted = [str(part) for part in path]
-    return outline is not None and any([str(x) for x in p[1][: len(wanted)]] == wanted for p in outline.leaves)
+    return outline is not None and any(_below(place, path) for place in outline.leaves)
+
+
+def _below(place: Place, path: Path) -> bool:
+    """Whether a leaf is what a typed key names: itself, or below it, in the first document."""
+    return place[0] == 0 and [str(part) for part in place[1][: len(path)]] == [str(part) for part in path]
 
 
 def _require_signed(file: File, version: Version) -> None:
@@ -180,50 +188,91 @@ def _changes(
     now: Mapping[str, Tree],
     key: Path | None,
     then: Path | None,
-) -> tuple[list[tuple[str | None, bool, list[Put | Drop]]], list[Path]]:
-    """(file, in the clear, what brings it back), in this order; and what is removed. The file is that of new
-    keys: the one that had them, if the environment has it still; what is there is changed where it stands."""
-    # What goes, goes first: where a mapping stood a value may have to stand, and the other way round.
+) -> tuple[list[tuple[str | None, bool, list[Put | Drop]]], list[Place]]:
+    """(file, in the clear, what brings it back), in this order; and what is removed. The file is that of new keys: the
+    one that had them, if the environment has it still; what is there is changed where it stands. In another document
+    than the first everything stays in its file."""
     out: dict[tuple[str | None, bool], list[Put | Drop]] = {}
-    drops: list[Put | Drop] = []
-    removed: list[Path] = []
-    at: dict[Path, str] = {}
+    drops: dict[str | None, list[Put | Drop]] = {None: []}
+    removed: list[Place] = []
+    before = dict(zip([file.path for file in files], old, strict=True))
+    if key is None:
+        _paired(now, before)
+    at: dict[tuple[str | None, Place], str] = {}
     for path, tree in now.items():
-        _only_one(tree, path)
-        for leaf in _leaves(tree.documents[0]):
-            at.setdefault(leaf, path)
-    there: set[Path] = set()
-    for file, tree in zip(files, old, strict=True):
-        _only_one(tree, file.path)
-        document = tree.documents[0]
+        for place in _places(tree, key):
+            at.setdefault((path if place[0] else None, place), path)
+    there: set[tuple[str | None, Place]] = set()
+    for file in files:
         outline = file.outline
         assert outline is not None
-        for leaf, value in _wanted(document, then):
-            goal = leaf if key is None or then is None else (*key[: len(leaf)], *leaf[len(then) :])
-            there.add(goal)
-            place = at.get(goal)
-            if place is not None and sopsfile.same(sopsfile.lookup(now[place], goal), value):
+        for number, leaf in _places(before[file.path], then):
+            if then is not None and not _meant(leaf, then):
                 continue
-            clear = _in_the_clear(outline, leaf)
-            home = file.path if place is None and file.path in env.files else None
-            out.setdefault((home, clear), []).append(Put(goal, value))
-    for leaf in at:
-        inside = key is None or [str(p) for p in leaf[: len(key)]] == [str(p) for p in key]
-        if inside and leaf not in there:
-            drops.append(Drop(leaf, prune=True))
-            removed.append(leaf)
-    return [(None, False, drops), *((*where, todo) for where, todo in out.items())], removed
+            value = sopsfile.lookup(before[file.path].documents[number], leaf)
+            goal = leaf if key is None or then is None else (*key[: len(leaf)], *leaf[len(then) :])
+            owner = file.path if number else None
+            there.add((owner, (number, goal)))
+            stands = at.get((owner, (number, goal)))
+            if stands is not None and sopsfile.same(sopsfile.lookup(now[stands].documents[number], goal), value):
+                continue
+            clear = _in_the_clear(outline, (number, leaf))
+            home = owner or (file.path if stands is None and file.path in env.files else None)
+            out.setdefault((home, clear), []).append(Put(goal, value, document=number))
+    for (owner, (number, leaf)), _ in at.items():
+        if (owner, (number, leaf)) not in there and (key is None or _below((number, leaf), key)):
+            drops.setdefault(owner, []).append(Drop(leaf, prune=True, document=number))
+            removed.append((number, leaf))
+    # What goes, goes first: where a mapping stood a value may have to stand, and the other way round.
+    gone = [(owner, False, todo) for owner, todo in drops.items()]
+    return [*gone, *((*where, todo) for where, todo in out.items())], removed
 
 
-def _in_the_clear(outline: Outline, path: Path) -> bool:
+def _only_elsewhere(now: Mapping[str, Tree], version: Version, key: Path, then: Path) -> None:
+    """Refuse a key that only another document than the first has, now or then: nothing that is typed names it."""
+    numbers: set[int] = set()
+    for tree in now.values():
+        for number, document in enumerate(tree.documents):
+            numbers.update(number for leaf in _leaves(document) if _below((0, leaf), key))
+    for file in version.files.values():
+        outline = file.outline
+        numbers.update(place[0] for place in (outline.leaves if outline else ()) if _below((0, place[1]), then))
+    if numbers and 0 not in numbers:
+        raise UsageError(
+            f"{exposure.dotted(key)} stands in another document than the first, and a typed key is one of the first",
+            code="documents", hint="bring back all keys: zopp rollback --all, with the same --to or --steps",
+        )  # fmt: skip
+
+
+def _paired(now: Mapping[str, Tree], before: Mapping[str, Tree]) -> None:
+    """Refuse where documents do not pair up: a file of several then or now that has another number on the other side,
+    or is not there."""
+    for path in sorted({*now, *before}):
+        counts = [len(side[path].documents) if path in side else 0 for side in (before, now)]
+        if max(counts) > 1 and counts[0] != counts[1]:
+            was, has = (f"{count} documents" if count > 1 else ("one", "no file")[not count] for count in counts)
+            raise UsageError(
+                f"had {was} then and has {has} now, so which of them belong together cannot be told",
+                code="documents", place=path,
+                hint="bring back single keys of the first document (zopp rollback KEY …), or write the file: zopp edit",
+            )  # fmt: skip
+
+
+def _places(tree: Tree, typed: Path | None) -> Iterable[Place]:
+    """What is set as one, in all documents, or in the first one where a key is typed."""
+    for number, document in enumerate(tree.documents[: None if typed is None else 1]):
+        for leaf in _leaves(document):
+            yield number, leaf
+
+
+def _in_the_clear(outline: Outline, at: Place) -> bool:
     from zopp.sopsfile.comparing import kind_of
 
-    return any(kind_of(leaf).clear for place, leaf in outline.leaves.items() if place[1][: len(path)] == path)
-
-
-def _only_one(tree: Tree, path: str) -> None:
-    if len(tree.documents) != 1:
-        raise UsageError("has several documents, which a rollback cannot tell apart", code="documents", place=path)
+    return any(
+        kind_of(leaf).clear
+        for place, leaf in outline.leaves.items()
+        if place[0] == at[0] and place[1][: len(at[1])] == at[1]
+    )
 
 
 def _leaves(node: object, path: Path = ()) -> Iterable[Path]:
@@ -235,11 +284,9 @@ def _leaves(node: object, path: Path = ()) -> Iterable[Path]:
         yield path
 
 
-def _wanted(document: sopsfile.Mapping, then: Path | None) -> Iterable[tuple[Path, object]]:
-    for leaf in _leaves(document):
-        typed = [str(part) for part in then or ()]
-        if then is None or [str(part) for part in leaf[: len(typed)]] == typed or _leads_to(leaf, then):
-            yield leaf, sopsfile.lookup(document, leaf)
+def _meant(leaf: Path, then: Path) -> bool:
+    """Whether what is set as one is what a typed key names."""
+    return [str(part) for part in leaf[: len(then)]] == [str(part) for part in then] or _leads_to(leaf, then)
 
 
 def _leads_to(leaf: Path, then: Path) -> bool:
@@ -263,7 +310,7 @@ def _knew(root: str, history: History, files: Sequence[File], then: Path | None)
     for file in files:
         outline = file.outline
         for place, leaf in outline.leaves.items() if outline is not None else ():
-            if then is None or [str(p) for p in place[1][: len(then)]] == [str(p) for p in then]:
+            if then is None or _below(place, then):
                 wanted.setdefault(place, set()).add(str(leaf[3]))
     _through_new_keys(history, wanted, root)
     found: set[str] = set()

@@ -80,7 +80,9 @@ class CommitTree:
         for line in listing.split(b"\0")[:-1]:
             about, _, name = line.partition(b"\t")
             mode, _, object_id, size = about.decode("ascii").split()
-            self._entries[name.decode("utf-8", "surrogateescape")] = (mode, object_id, 0 if size == "-" else int(size))
+            # `-` is no blob, and `BAD` one that is not here: `read` says so if somebody asks.
+            length = int(size) if size.isdigit() else 0
+            self._entries[name.decode("utf-8", "surrogateescape")] = (mode, object_id, length)
             if len(self._entries) > MAX_PATHS:
                 raise Unknown(f"holds more than {MAX_PATHS:,} files", code="tree.too_large", place=commit[:12])
         self._bodies: dict[str, bytes] = {}

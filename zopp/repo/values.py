@@ -147,12 +147,16 @@ def apply(
     allow_clear: bool = False,
     on_old_base: bool = False,
 ) -> Edited:
-    """Draft `changes` (each in the file that holds its key, new keys in `target_file`). Equal values change nothing,
-    not even `lastmodified`. Exposed values that change are marked."""
+    """Draft `changes`, each in the file that holds its key; new keys in `target_file`, and there too what concerns
+    another document than the first. Equal values change nothing, not even `lastmodified`. Exposed values that change
+    are marked."""
     ws = draft.ws
     check_writable(draft, env, on_old_base=on_old_base)
     by_file: dict[str, list[Change]] = {}
     for change in changes:
+        if change.document:
+            by_file.setdefault(target_file(ws, env, file), []).append(change)
+            continue
         place = locate(env, change.path)
         if place is None:
             if isinstance(change, Drop):
@@ -196,15 +200,18 @@ def _edit_existing(
         raise
     if data == listed.data:
         return
-    edited.changed[path] = [
-        exposure.dotted(change.path) for change in todo if isinstance(change, Drop) or not _same(before, change)
-    ]
+    edited.changed[path] = [_name(change) for change in todo if isinstance(change, Drop) or not _same(before, change)]
     draft.secrets(env, path, data, key, made=False)
+
+
+def _name(change: Change) -> str:
+    """As `sopsfile.comparing.name` has it, which is not on the way of `zopp set`."""
+    return f"[document {change.document}] " * bool(change.document) + exposure.dotted(change.path)
 
 
 def _same(tree: Tree, change: Put) -> bool:
     try:
-        value = sopsfile.lookup(tree, change.path)
+        value = sopsfile.lookup(tree.documents[change.document], change.path)
     except ZoppError:
         return False
     return sopsfile.same(value, sopsfile.from_plain(change.value))

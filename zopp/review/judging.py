@@ -1,11 +1,12 @@
 """The keyless review: what differs, and what of it blocks (review-and-ci.md §3, §4 and §6)."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from zopp.errors import ZoppError
+from zopp.errors import Unknown, ZoppError
 from zopp.exchange import names as exchange_names
 from zopp.policy import decisions, log
 from zopp.policy.findings import Finding
@@ -13,10 +14,12 @@ from zopp.policy.manifest import Manifest, parse as parse_manifest
 from zopp.policy.roles import Role
 from zopp.policy.state import State
 from zopp.policy.statement import Statement
-from zopp.repo import blocks, brokered, layout
+from zopp.printable import printable
+from zopp.repo import blocks, brokered, git, layout
 from zopp.repo.environment import Environment, people_name
 from zopp.repo.trees import CommitTree
 from zopp.repo.verify import Report, judge, other_anchors, trust
+from zopp.review import schema
 from zopp.review.model import (
     BLOCKER,
     NOTE,
@@ -29,8 +32,9 @@ from zopp.review.model import (
     Severity,
 )
 from zopp.review.sides import Sides
+from zopp.scan import branch
 from zopp.sopsfile import format_of
-from zopp.sopsfile.comparing import ADDED, Outline, compare, name as place_name, selector_words
+from zopp.sopsfile.comparing import ADDED, Outline, Place, compare, name as place_name, selector_words
 
 _SEVERITIES: dict[str, Severity] = {"error": BLOCKER, "unknown": UNKNOWN, "warn": WARNING, "note": NOTE}
 
@@ -45,8 +49,8 @@ _VALUE = re.compile(r"(?=[^\s]*[0-9])(?=[^\s]*[A-Za-z])[A-Za-z0-9+/=_-]{24,}\Z")
 _WORDS = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*\Z|[a-z][a-z0-9]*([-_][a-z0-9]+)*\Z|[A-Za-z]+[0-9]{0,4}\Z")
 
 
-def review(sides: Sides) -> Review:
-    """The judged range, remarks sorted."""
+def review(sides: Sides, *, strict_schema: bool = False) -> Review:
+    """The judged range, remarks sorted. `strict_schema`: a key that no example or schema file knows blocks."""
     found = sides.review
     report = Report()
     trust(report, sides.base, require_latest=False)
@@ -55,7 +59,9 @@ def review(sides: Sides) -> Review:
     for scope in sorted({*sides.base.state.envs, *sides.head.state.envs}):
         _environment(sides, environments.get(scope), scope)
     _missing_elsewhere(sides)
+    _not_in_schema(sides, strict=strict_schema)
     _statements(sides)
+    _plaintext(sides)
     _other_files(sides)
     if found.behind:
         found.say(
@@ -308,6 +314,52 @@ def _missing_elsewhere(sides: Sides) -> None:
                 )
 
 
+def _not_in_schema(sides: Sides, *, strict: bool) -> None:
+    """Keys that no example or schema file of the head knows, if the branch brought them or a file knew them before."""
+    touched = {found.scope for found in sides.review.environments}
+    top = sides.place.rpartition("/")[0]
+    every, before = schema.every(sides.head_tree), schema.every(sides.fork)
+    for scope in sorted(sides.head.state.envs):
+        manifest = _manifest(sides.head_tree, scope)
+        if manifest is None:
+            continue
+        folder = sides.head.folders.get(people_name(scope).partition("/")[0], top)
+        folders = {path.rpartition("/")[0] for path in manifest.files}
+        files = schema.of_project(every, folder, folders)
+        were = schema.of_project(before, folder, folders)
+        same = files == were and all(sides.fork.entry(path) == sides.head_tree.entry(path) for path in files)
+        if scope not in touched and same:
+            continue
+        now, then = schema.read(sides.head_tree, files), schema.read(sides.fork, were)
+        old = {place for place in _places(sides.fork, _manifest(sides.fork, scope)) if not then.knows(place)}
+        fresh = [p for p in _places(sides.head_tree, manifest) if not now.knows(p) and p not in old]
+        _say_unknown_keys(sides.review, people_name(scope), [place_name(place) for place in fresh], now, were, strict)
+
+
+def _say_unknown_keys(
+    review: Review, env: str, names: list[str], now: schema.Known, were: list[str], strict: bool
+) -> None:
+    if not names or not (now.files or were or strict):
+        return
+    if not now.files and not were:
+        review.say(
+            UNKNOWN, "schema.none", f"--strict-schema, and no example or schema file says which keys there are: "
+            f"{_few(names)}", environment=env, fix="add one with the names of the keys, for example .env.example",
+        )  # fmt: skip
+        return
+    where = ", ".join(now.files[:3]) or f"{were[0]}, which is gone"
+    unread = f"; could not be read: {', '.join(now.unread[:3])}" if now.unread else ""
+    review.say(
+        BLOCKER if strict else WARNING, "key.schema", f"not in {where}: {_few(names)}{unread}", environment=env,
+        fix=f"add the names, without values, to {(now.files or were)[0]}",
+    )  # fmt: skip
+
+
+def _places(tree: CommitTree, manifest: Manifest | None) -> list[Place]:
+    outlines = [_outline(tree, path) for path in (manifest.files if manifest else ())]
+    return [place for outline in outlines if outline is not None for place in outline.leaves]
+
+
 # --- policy and the rest of the tree
 
 
@@ -331,6 +383,54 @@ def _makes_admin(state: State, each: Statement) -> bool:
             state.role(name, scope) >= Role.ADMIN for scope in (state.name, *state.projects, *state.envs)
         )
     return False
+
+
+def _plaintext(sides: Sides) -> None:
+    """What a commit of the branch has in the clear though base or head say that it must be encrypted."""
+    review, head = sides.review, sides.head_tree
+    files = {path: entry for path in head.paths() if (entry := head.entry(path)) is not None}
+    try:
+        found = branch.judge(
+            sides.head.root, git.environment(sides.base.env), review.base, review.head,
+            base_paths=sides.base_tree.paths(), head_files=files,
+        )  # fmt: skip
+    except Unknown as exc:
+        review.say(
+            UNKNOWN, exc.code, f"the commits of the branch could not be read: {exc.message}", exc.place,
+            fix="fetch them whole: no shallow or partial clone (fetch-depth: 0, GIT_DEPTH: 0, no filter)",
+        )  # fmt: skip
+        return
+    for fault in found.faults:
+        where = f"line {fault.line}: " if fault.line > 1 else ""
+        if head.entry(fault.path) == (fault.mode, fault.blob):
+            since = f" (since {fault.commit[:12]})" if fault.commit else ""
+            message, fix, line = f"{where}{fault.what}{since}", _encrypts(fault), fault.line
+        else:
+            message = f"in commit {fault.commit[:12]}, gone from the head but not from its history: {where}{fault.what}"
+            fix = f"change it at its source, and take that commit out: git rebase -i {review.fork[:12]}"
+            line = 0
+        environment = people_name(fault.scope) if fault.scope else ""
+        code = "guard." + fault.rule.replace("-", "_")
+        review.say(BLOCKER, code, message, fault.path, environment=environment, fix=fix, line=line)
+    blocked = {remark.place for remark in review.remarks if remark.severity == BLOCKER}
+    for problem in found.problems:
+        # What cannot be read for a reason that blocks anyway is said once.
+        if problem.path not in blocked:
+            inside = f" in commit {problem.commit[:12]}" if problem.commit else ""
+            review.say(UNKNOWN, "guard.unknown", f"{problem.what}{inside}", problem.path)
+    for problem in found.base_problems:
+        mended = not any(problem.path == each.path for each in found.problems)
+        review.say(WARNING if mended else UNKNOWN, "guard.unknown", problem.what, problem.path, old=True)
+
+
+def _encrypts(fault: branch.Fault) -> str:
+    path = shlex.quote(printable(fault.path))
+    if fault.rule in ("link", "submodule", "lfs-pointer"):
+        return f"put the encrypted file itself there, or first change the rule in a pull request of its own: {path}"
+    if fault.scope:
+        where = people_name(fault.scope).partition("/")[2]
+        return f"change it at its source and set the new one: zopp set KEY -e {where}; the commit holds the old one"
+    return f"change it at its source, encrypt the file (sops encrypt --in-place {path}) and rewrite the commit"
 
 
 def _other_files(sides: Sides) -> None:

@@ -4,7 +4,7 @@ server's halves are asked for with purpose `review`, and it records that.
 Values are compared in memory. Nothing leaves but names of classes: no value, length, prefix or hash.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zopp import sopsfile
 from zopp.errors import Denied, ZoppError
@@ -16,6 +16,7 @@ from zopp.repo.trees import CommitTree
 from zopp.repo.unlock import Keyring, open_keys
 from zopp.repo.values import leaf_map
 from zopp.repo.workspace import Workspace
+from zopp.review import merged
 from zopp.review.model import BLOCKER, NOTE, UNKNOWN, WARNING, EnvironmentReview
 from zopp.review.sides import Sides
 from zopp.sopsfile import SopsFile, format_of
@@ -46,11 +47,15 @@ def add(sides: Sides, keyring: Keyring) -> None:
     review = sides.review
     review.keyed = True
     values: dict[str, dict[str, Values]] = {}
+    merges, more = merged.of_range(sides.head.root, review.base, review.head)
+    if more and review.environments:
+        review.say(NOTE, "review.merges", f"only the newest {len(merges)} merge commits were looked into")
     for found in review.environments:
         if found.scope not in sides.head.state.envs:
             continue
         try:
             values[found.scope] = _environment(sides, found, keyring)
+            _merges(sides, found, merges, values[found.scope], keyring)
         except ZoppError as exc:
             severity = UNKNOWN if isinstance(exc, Denied) or exc.exit_code == 3 else BLOCKER
             review.say(
@@ -168,6 +173,62 @@ def _classes(
             told.append(EARLIER)
         if told:
             out[change.name] = told
+    return out
+
+
+def _merges(
+    sides: Sides,
+    found: EnvironmentReview,
+    merges: Sequence[merged.Merge],
+    now: Mapping[str, Values],
+    keyring: Keyring,
+) -> None:
+    """Classes of what merge commits did by themselves, and a remark on each merge that did something."""
+    env = open_environment(sides.head, found.scope) if merges and now else None
+    for each in found.files if env is not None else ():
+        if each.path not in now:
+            continue
+        assert env is not None
+        work = merged.blobs(sides.head.root, merges, each.path)
+        bodies = {blob: data for _, versions in work for blob, data in versions.values()}
+        opened = _versions(sides.head, env, each.path, bodies, keyring)
+        for merge, versions in work:
+            values = {commit: opened[blob] for commit, (blob, _) in versions.items()}
+            known = {commit: read for commit, read in values.items() if read is not None}
+            if len(known) < len(values):
+                sides.review.say(
+                    NOTE, "review.merge_closed", f"a version of merge {merge.id[:12]} does not open with these keys, "
+                    "so what the merge did by itself is not told", each.path, environment=found.name,
+                )  # fmt: skip
+                continue
+            places = [change.place for change in each.comparison.changes]
+            for place, told in merged.classes(merge, known, places, now[each.path]).items():
+                classes = found.classes.setdefault(each.path, {}).setdefault(place_name(place), [])
+                if told not in classes:
+                    classes.append(told)
+                sides.review.say(
+                    WARNING, "value.merged", f"{place_name(place)}: {told} ({merge.id[:12]})", each.path,
+                    environment=found.name, fix=f"who merged has to say why: git show --no-patch {merge.id[:12]}",
+                )  # fmt: skip
+
+
+def _versions(
+    ws: Workspace, env: Environment, path: str, bodies: Mapping[str, bytes], keyring: Keyring
+) -> dict[str, Values | None]:
+    """Blob → its values; None for one that cannot be read or opened."""
+    out: dict[str, Values | None] = dict.fromkeys(bodies)
+    wanted: list[tuple[str, SopsFile, bool]] = []
+    blobs: list[str] = []
+    for blob, data in bodies.items():
+        try:
+            wanted.append((path, sopsfile.read(data, format_of(path), strict=False), False))
+            blobs.append(blob)
+        except ZoppError:
+            continue  # stays None, which is said
+    for at in range(0, len(wanted), MAX_BATCH):
+        part = wanted[at : at + MAX_BATCH]
+        opened = _opened(ws, env, part, [False] * len(part), keyring)
+        out.update((blob, None if each is None else each[0]) for blob, each in zip(blobs[at:], opened, strict=False))
     return out
 
 

@@ -21,7 +21,7 @@ SCHEMA = 1
 @dataclass(frozen=True, slots=True)
 class Remark:
     """One thing to know. `code` is stable; `place` a path below the root or ''; `environment` as people type it; `fix`
-    the command or act that settles it. `old`: the base is so already."""
+    the command or act that settles it. `old`: the base is so already. `line` of the head's file, or 0."""
 
     severity: Severity
     code: str
@@ -30,12 +30,14 @@ class Remark:
     environment: str = ""
     fix: str = ""
     old: bool = False
+    line: int = 0
 
     def json(self) -> dict[str, Any]:
         """For machines."""
         return {
             "severity": self.severity, "code": self.code, "message": self.message, "place": self.place,
             "environment": self.environment, "fix": self.fix, "in_base": self.old,
+            **({"line": self.line} if self.line else {}),
         }  # fmt: skip
 
 
@@ -134,10 +136,10 @@ class Review:
 
     def say(
         self, severity: Severity, code: str, message: str, place: str = "", *, environment: str = "", fix: str = "",
-        old: bool = False,
+        old: bool = False, line: int = 0,
     ) -> None:  # fmt: skip
         """One more remark, unless it stands there."""
-        remark = Remark(severity, code, message, place, environment, fix, old)
+        remark = Remark(severity, code, message, place, environment, fix, old, line)
         if remark not in self.remarks:
             self.remarks.append(remark)
 

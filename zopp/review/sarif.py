@@ -39,7 +39,7 @@ def render(review: Review) -> dict[str, Any]:
                             {
                                 "physicalLocation": {
                                     "artifactLocation": {"uri": _uri(remark.place)},
-                                    "region": {"startLine": 1},
+                                    "region": {"startLine": remark.line or 1},
                                 }
                             }
                         ],

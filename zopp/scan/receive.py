@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TREE = ("diff-tree", "--stdin", "-r", "-m", "--root", "--always", "--pretty=format:%x01%H %P", *staged.DIFF)
 
 
-class _Commit:
+class Commit:
     """A commit with its changes against each parent (a root commit: against nothing)."""
 
     __slots__ = ("against", "id", "parents")
@@ -105,8 +105,8 @@ def _judge(
         options.exceptions = options.exceptions and exceptions
         guard: "Guard | None" = None
         shared: "dict[str, Rules]" = {}
-        for commit in _walk(git, [tip[1] for tip in tips], revisions):
-            rules = [Rules(_CommitTree(git, objects, commit.id), environ)]
+        for commit in walk(git, [tip[1] for tip in tips], revisions):
+            rules = [Rules(CommitTree(git, objects, commit.id), environ)]
             rules += [_of(old, git, objects, environ, shared) for old in sorted(olds)]
             if guard is None:
                 guard = running.guard(result, objects, environ, own, rules[0], options)
@@ -123,18 +123,18 @@ def _judge(
 
 def _of(commit: str, git: Git, objects: Objects, environ: "Mapping[str, str]", shared: "dict[str, Rules]") -> Rules:
     if commit not in shared:
-        shared[commit] = Rules(_CommitTree(git, objects, commit), environ)
+        shared[commit] = Rules(CommitTree(git, objects, commit), environ)
     return shared[commit]
 
 
-class _CommitTree(GitTree):
+class CommitTree(GitTree):
     """A commit's tree."""
 
     def __init__(self, git: Git, objects: Objects, commit: str) -> None:
         super().__init__(git, objects, f"{commit}:")
 
 
-def _walk(git: Git, tips: "list[str]", revisions: "list[str]") -> "Iterator[_Commit]":
+def walk(git: Git, tips: "list[str]", revisions: "list[str]") -> "Iterator[Commit]":
     """The commits, oldest first, each once. rev-list feeds diff-tree directly."""
     # git of before 2.42 takes revisions from standard input and options from its arguments only.
     asked = "".join(f"{tip}\n" for tip in tips).encode()
@@ -163,9 +163,9 @@ def _output(fd: int) -> "Iterator[bytes]":
         yield rest
 
 
-def _parsed(fields: "Iterator[bytes]") -> "Iterator[_Commit]":
+def _parsed(fields: "Iterator[bytes]") -> "Iterator[Commit]":
     """Commits from `diff-tree --stdin -m -z`: a header before the changes against each parent."""
-    current: "_Commit | None" = None
+    current: "Commit | None" = None
     head = b""
     for field in fields:
         # A header may stand in one field with what follows it.
@@ -179,7 +179,7 @@ def _parsed(fields: "Iterator[bytes]") -> "Iterator[_Commit]":
             if current is None or current.id != commit:
                 if current is not None:
                     yield current
-                current = _Commit(commit, parents)
+                current = Commit(commit, parents)
             current.against.append([])
         if not field:
             continue
@@ -196,10 +196,9 @@ def _parsed(fields: "Iterator[bytes]") -> "Iterator[_Commit]":
         yield current
 
 
-def _batch(commit: _Commit, rules: "list[Rules]", objects: Objects) -> Batch:
-    """A commit as a batch: the paths that differ from every parent, or from the first where there is one."""
-    against = commit.against or [[]]
-    by_path = [{entry.path: entry for entry in entries} for entries in against]
+def changed(commit: Commit) -> "list[Item]":
+    """The files of a commit that differ from every parent, or from the first where there is one."""
+    by_path = [{entry.path: entry for entry in entries} for entries in commit.against or [[]]]
     items = []
     for path, entry in by_path[0].items():
         if entry.new is None:
@@ -212,10 +211,17 @@ def _batch(commit: _Commit, rules: "list[Rules]", objects: Objects) -> Batch:
         if entry.new in olds[1:]:
             continue
         items.append(Item(path, entry.mode, entry.new, tuple(olds)))
-    replaced = [[e.old for e in entries.values() if e.old and e.old_mode != SUBMODULE] for entries in by_path]
+    return items
+
+
+def _batch(commit: Commit, rules: "list[Rules]", objects: Objects) -> Batch:
+    """A commit as a batch."""
+    replaced = [[e.old for e in entries if e.old and e.old_mode != SUBMODULE] for entries in commit.against or [[]]]
     if not commit.parents:
         replaced = []
-    return Batch(items, rules, replaced, commit=commit.id, message=_message(objects, commit.id), touched=by_path[0])
+    touched = [entry.path for entry in commit.against[0]] if commit.against else []
+    message = _message(objects, commit.id)
+    return Batch(changed(commit), rules, replaced, commit=commit.id, message=message, touched=touched)
 
 
 def _message(objects: Objects, object_id: str) -> bytes:

@@ -29,14 +29,16 @@ if TYPE_CHECKING:
 
 
 class Put:
-    """Set `path` to `value` (a scalar, or dicts, lists, Mapping, Sequence). `note`: comment lines above a new key."""
+    """Set `path` to `value` (a scalar, or dicts, lists, Mapping, Sequence). `note`: comment lines above a new key.
+    `document` counts from 0."""
 
-    __slots__ = ("note", "path", "value")
+    __slots__ = ("document", "note", "path", "value")
 
-    def __init__(self, path: tuple[str | int, ...], value: Any, note: str | None = None) -> None:
+    def __init__(self, path: tuple[str | int, ...], value: Any, note: str | None = None, *, document: int = 0) -> None:
         self.path = path
         self.value = value
         self.note = note
+        self.document = document
 
     def __repr__(self) -> str:
         return f"Put({self.path!r}, …)"
@@ -44,13 +46,14 @@ class Put:
 
 class Drop:
     """Remove `path`, and the comment lines directly above it. `prune`: also the mappings above that have no key left
-    once all changes are made; as `sops unset` has it, they stay empty."""
+    once all changes are made; as `sops unset` has it, they stay empty. `document` counts from 0."""
 
-    __slots__ = ("path", "prune")
+    __slots__ = ("document", "path", "prune")
 
-    def __init__(self, path: tuple[str | int, ...], *, prune: bool = False) -> None:
+    def __init__(self, path: tuple[str | int, ...], *, prune: bool = False, document: int = 0) -> None:
         self.path = path
         self.prune = prune
+        self.document = document
 
     def __repr__(self) -> str:
         return f"Drop({self.path!r})"
@@ -65,7 +68,7 @@ def edit(
     allow_clear: bool = False,
     iv: Callable[[int], bytes] = os.urandom,
 ) -> bytes:
-    """The file with `changes` applied in order to its first document. Nothing to change gives the identical bytes.
+    """The file with `changes` applied in order, each to its document. Nothing to change gives the identical bytes.
 
     The MAC is checked first. IntegrityError: it does not hold. FormatError: `reserved` for `sops`, `clear_value` for a
     value that the selector would leave in the clear (unless `allow_clear`), `unsupported_layout` where the text cannot
@@ -81,13 +84,13 @@ def edit(
         for change in changes:
             path = tuple(change.path)
             if isinstance(change, Put):
-                drafts[0].put(path, change.value, change.note)
+                drafts[change.document].put(path, change.value, change.note)
                 continue
             if change.prune:
-                emptied.append(drafts[0].containers(path))
-            drafts[0].drop(path)
-        for chain in emptied:
-            drafts[0].prune(chain)
+                emptied.append((change.document, drafts[change.document].containers(path)))
+            drafts[change.document].drop(path)
+        for document, chain in emptied:
+            drafts[document].prune(chain)
 
     return _Session(file, data_key, iv).run(apply, lastmodified, allow_clear)
 
@@ -99,6 +102,8 @@ def _one_text(
     if len(changes) != 1 or not isinstance(changes[0], Put) or not isinstance(changes[0].value, str):
         return None
     put = changes[0]
+    if put.document:
+        return None
     path = tuple(put.path)
     found = lines.replace(file.scan, data_key, path, put.value, lastmodified, iv)
     if found is None and len(path) == 1 and isinstance(path[0], str):

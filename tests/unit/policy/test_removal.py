@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.policy.world import API, BOB, DEV, World, acme, key, recipient
+from zopp.policy.apply import supposed
 from zopp.policy.roles import Role
 
 CI = {"service": "ci"}
@@ -119,3 +120,29 @@ def test_s47_a_reader_that_becomes_unfit_for_a_brokered_environment(w: World) ->
     assert w.state.read_lost_seq("api/dev") == w.state.seq
     assert w.state.read_lost_seq("api/prod") == 0
     assert w.state.readers("api/prod")["bob-phone"] == recipient("bob-phone")
+
+
+@pytest.mark.parametrize("name", [name for name in losses() if not name.startswith(("kind", "break"))])
+def test_s50_what_would_be_lost_elsewhere(w: World, name: str) -> None:
+    """The same statements, supposed on a log that has gone on: as if signed there, and the state stays as it is."""
+    setup, lose = losses()[name]
+    for type, data in setup:
+        w.do("alice-laptop", type, data)
+    w.do("alice-laptop", "group.create", {"group": "further"})
+    before = w.state
+    made = supposed(before, lose, "alice-laptop")
+    for type, data in lose:
+        w.do("alice-laptop", type, data)
+    assert made.readers("api/dev") == w.state.readers("api/dev") != before.readers("api/dev")
+    assert before.seq == made.seq - len(lose)
+
+
+def test_s50_what_would_be_refused_is_left_out(w: World) -> None:
+    """By one who has no say there, and of what is not there: the rest counts."""
+    w.bind(BOB, "read", DEV)
+    disable = ("principal.disable", {"principal": "bob-phone"})
+    assert supposed(w.state, [("user.disable", {"user": "alice"})], "bob-phone") == w.state
+    assert supposed(w.state, [disable], "nobody") == w.state
+    nothing = ("binding.remove", {"scope": API, "subject": BOB})
+    made = supposed(w.state, [nothing, ("no.such", {}), disable], "alice-laptop")
+    assert made.seq == w.state.seq + 1 and "bob-phone" not in made.readers("api/dev")
