@@ -62,7 +62,6 @@ def test_every_form_in_every_context(value: str, context: str) -> None:
         text = CONTEXTS[context].format(v=form).encode()
         found = made.look(b"first\n" + text, set())
         assert [(line, name) for line, _, name in found] == [(2, "api/dev K0")], how
-    assert made.mode == "windows"
 
 
 @settings(max_examples=150, deadline=None)
@@ -109,17 +108,47 @@ def test_nothing_in_clean_trees() -> None:
     made = index(*(base64.b64encode(source.randbytes(source.randint(6, 30))) for _ in range(2000)))
     seen = 0
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
-        data = path.read_bytes()[: own.WINDOWED]
+        data = path.read_bytes()
         seen += len(data)
         assert made.look(data, set()) == [], path
     assert seen > 1_000_000
 
 
-def test_a_large_text_is_looked_through_by_tokens() -> None:
-    made = index("Zk3-pQ9_vLm2xT")
-    text = b"lorem ipsum\n" * 20_000
-    assert made.look(text + b"https://u:Zk3-pQ9_vLm2xT@h\n", set())
-    assert made.mode == "tokens"
+def test_a_large_text_is_looked_through_as_a_small_one() -> None:
+    """Across the borders of what is multiplied at once too, inside words, and as short scalars."""
+    made = index("Zk3-pQ9_vLm2xT", "hx9!q")
+    for before in range(own.BLOCK - 20, own.BLOCK + 3):
+        text = b"a" * before + b"xxZk3-pQ9_vLm2xTyy\n" + b"lorem ipsum\n" * 9000 + b"pw: hx9!q\n"
+        assert [(line, name[-2:]) for line, _, name in made.look(text, set())] == [(1, "K0"), (9002, "K1")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=8, max_size=400), st.binary(min_size=32, max_size=32), st.sampled_from(["little", "big"]))
+def test_sums_are_what_they_are_one_by_one(text: bytes, key: bytes, order: str) -> None:
+    """All windows at once, in either order of bytes, against each alone; and none is a short value's mark."""
+    sums = own._Sums(key, order)
+    every = bytes(sums.all(text, order))
+    slow = [sums.of(text[at : at + 8]) for at in range(len(text) - 7)]
+    assert [int.from_bytes(every[at : at + 4], order) for at in range(0, len(every), 4)] == slow
+    assert max(slow) < 0xFFFFFFFF and sums.of(b"\0" * 8) != sums.of(b"\1" * 8)
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("size", [1, 4096, 1 << 20])
+def test_streams_and_whole_texts_are_looked_through_alike(codec: str, size: int) -> None:
+    made = index("Zk3-pQ9_vLm2xT", "schlüssel-größe-42", "hx9!q")
+    lines = [f"line {n}" for n in range(60_000 if size > 1 else 2000)]
+    for at in (0, 17, len(lines) // 2, len(lines) - 1):
+        lines[at] = f"x schlüssel-größe-42 y{at}"
+        lines[at + (at == 0)] += " Zk3-pQ9_vLm2xT"
+    lines[900] = "pw=hx9!q"
+    data = "\n".join(lines).encode(codec)
+    whole = made.look(data, set())
+    assert len(whole) == 9
+    watch = own.Stream(made)
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    assert b"".join(watch.through(parts)) == data
+    assert watch.found == whole
 
 
 def test_the_index_holds_no_value() -> None:
@@ -143,7 +172,7 @@ def test_a_damaged_index_is_none(tmp_path: Path, cut: int) -> None:
 
 # --- in a workspace
 
-SECRET = "Zk3-pQ9_vLm2xT-7"
+SECRET = "Zk3-pQ9_vLm2xT-7"  # zopp:allow made up
 
 
 @pytest.fixture
@@ -196,6 +225,34 @@ def test_an_older_index_is_said(alice: User) -> None:
     alice.write("zopp.toml", toml)
     alice.git("add", "--all")
     assert alice.zopp("scan").code == 3
+
+
+def big(*lines: str) -> str:
+    return "".join(f"{line}\n" for line in ("x = 1\n" * 900_000, *lines))
+
+
+def test_a_large_file_is_looked_through_too(alice: User) -> None:
+    """Over 4 MB, where files are read in blocks; and there too only what is new counts."""
+    alice.ok("scan", "--reindex")
+    alice.write("big.txt", big(f"a = {SECRET}"))
+    alice.git("add", "big.txt")
+    staged = alice.zopp("scan", "--json")
+    assert staged.code == 1
+    assert [(row["what"], row["line"]) for row in staged.json["findings"]] == [
+        ("equals DB_PASSWORD of api/dev", 900_002)
+    ]
+    assert staged.json["own_secrets"] == "windows"
+    assert alice.zopp("scan", "big.txt").code == 1
+    alice.commit()
+    alice.write("big.txt", big("b = 2", f"a = {SECRET}"))
+    alice.git("add", "big.txt")
+    assert alice.zopp("scan").code == 0
+    alice.write("big.txt", big("b = 2", f"a = {SECRET}", f"c = {SECRET}"))
+    alice.git("add", "big.txt")
+    assert alice.zopp("scan").code == 1
+    alice.write("zopp.toml", alice.read("zopp.toml").decode() + '\n[guard]\npublic = ["dev/DB_PASSWORD"]\n')
+    alice.git("add", "--all")
+    assert alice.zopp("scan").code == 0
 
 
 def test_a_public_key_is_declared(alice: User) -> None:

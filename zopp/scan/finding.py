@@ -87,7 +87,7 @@ class Result:
         self.suppressed: "list[Finding]" = []
         self.problems: "list[Problem]" = []
         self.notes: "list[str]" = []
-        # Environments whose own secrets could not be looked for, and how those that could were matched.
+        # Environments whose own secrets could not be looked for, and "windows" where some were.
         self.not_covered: "list[str]" = []
         self.own_mode = ""
 
