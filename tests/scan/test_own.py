@@ -271,6 +271,14 @@ def test_a_value_that_stands_in_clear_already_is_left_out_and_named(alice: User)
     assert SECRET not in done.text
 
 
+def test_what_is_only_staged_is_still_looked_for(alice: User) -> None:
+    """An index made between `git add` and the commit does not let the commit pass."""
+    alice.write("app.py", f"x = '{SECRET}'\n")
+    alice.git("add", "app.py")
+    assert "stands in clear" not in alice.ok("scan", "--reindex").err
+    assert alice.zopp("scan").code == 1
+
+
 def test_index_and_key_lie_where_they_should(alice: User) -> None:
     alice.ok("scan", "--reindex")
     path = alice.path(".git/zopp/guard-index")
@@ -289,6 +297,90 @@ def test_forgotten(alice: User) -> None:
     assert not alice.path(".git/zopp/guard-index").exists()
     assert not list((alice.home / ".config/zopp/guard").iterdir())
     assert "there was no index" in alice.ok("scan", "--forget").err
+
+
+def doctor(user: User) -> list[tuple[str, str]]:
+    """What it says of the index."""
+    rows = user.zopp("doctor", "--json").json
+    return [(row["level"], row["text"]) for row in rows if "own secrets" in row["text"] or "clear" in row["text"]
+            or "guard" in row["text"]]  # fmt: skip
+
+
+def test_doctor_looks_after_the_index(alice: User) -> None:
+    """None, fresh, old, open to others, without its key, damaged; and what stands in clear."""
+    assert [level for level, text in doctor(alice) if "no index" in text] == ["info"]
+    alice.ok("scan", "--reindex")
+    assert [level for level, text in doctor(alice) if "are looked for: api/dev, " in text] == ["ok"]
+    alice.set("OTHER", "some-Other-4711")
+    assert [level for level, text in doctor(alice) if "older than api/dev" in text] == ["warn"]
+    alice.write("notes.txt", f"the password is {SECRET}\n")
+    alice.commit()
+    alice.ok("scan", "--reindex")
+    assert ("warn", "api/dev DB_PASSWORD stands in clear in a tracked file: weak, or leaked") in doctor(alice)
+    assert SECRET not in alice.zopp("doctor").text
+    path = alice.path(".git/zopp/guard-index")
+    path.chmod(0o644)
+    assert [level for level, text in doctor(alice) if "guard-index is open to others" in text] == ["fail"]
+    assert alice.zopp("doctor").code == 1
+    path.chmod(0o600)
+    (key,) = (alice.home / ".config/zopp/guard").iterdir()
+    key.chmod(0o640)
+    assert [level for level, text in doctor(alice) if ".key is open to others" in text] == ["fail"]
+    key.unlink()
+    assert [level for level, text in doctor(alice) if "its key is gone" in text] == ["warn"]
+    alice.ok("scan", "--reindex")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [level for level, text in doctor(alice) if "damaged" in text] == ["warn"]
+
+
+def test_an_index_does_not_outlive_the_right_to_read(team: Team) -> None:
+    alice, bob = team.alice, team.bob
+    team.grant("bob", "read", "api/dev")
+    bob.ok("scan", "--reindex")
+    assert [level for level, _ in doctor(bob)] == ["ok"]
+    alice.ok("revoke", "bob", "api/dev")
+    alice.share()
+    bob.pull()
+    said = [(level, text) for level, text in doctor(bob) if "may not read" in text]
+    assert [(level, "api/dev" in text) for level, text in said] == [("warn", True)]
+    bob.ok("scan", "--reindex")
+    assert not [text for _, text in doctor(bob) if "may not read" in text]
+
+
+def test_offboarding_renews_the_index(team: Team) -> None:
+    """All files are encrypted anew, so it would be older than they are."""
+    alice = team.alice
+    team.grant("bob", "read", "api/dev")
+    assert "index" not in alice.ok("offboard", "bob", "--dry-run").err
+    alice.ok("scan", "--reindex")
+    done = alice.ok("offboard", "bob")
+    assert "the index of own secrets is made anew" in done.err
+    alice.git("add", "--all")
+    assert alice.zopp("scan", "--json").json["not_covered"] == []
+
+
+def test_offboarding_makes_no_index_where_there_was_none(team: Team) -> None:
+    team.grant("bob", "read", "api/dev")
+    assert "index" not in team.alice.ok("offboard", "bob").err
+    assert not team.alice.path(".git/zopp/guard-index").exists()
+
+
+def test_offboarding_deletes_an_index_that_it_cannot_renew(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zopp.cli import reindex
+    from zopp.errors import Denied
+
+    alice = team.alice
+    team.grant("bob", "read", "api/dev")
+    alice.ok("scan", "--reindex")
+
+    def denied(*_: object) -> None:
+        raise Denied("you may not read it", code="denied")
+
+    monkeypatch.setattr(reindex, "open_readable", denied)
+    done = alice.ok("offboard", "bob")
+    assert "the index of own secrets is deleted" in done.err
+    assert not alice.path(".git/zopp/guard-index").exists()
+    assert not list((alice.home / ".config/zopp/guard").iterdir())
 
 
 def test_the_encrypted_file_itself_is_no_finding(alice: User) -> None:
