@@ -155,8 +155,9 @@ class Guard:
         self, batch: Batch, item: Item, size: int, blocks: "Any", candidates: "list[tuple[Item, Placed]]"
     ) -> None:
         self.result.bytes += size
-        if any(rules.demands(item.path) for rules in batch.rules):
-            self._problem(item.path, f"is too large ({size >> 20} MB) to be judged as a sops file", batch.commit)
+        self.result.streamed += 1
+        ends = _Ends()
+        blocks = ends.through(blocks)
         watch = None
         if self._own is not None:
             from zopp.scan import own
@@ -168,6 +169,18 @@ class Guard:
             self.result.own_mode = "windows"
             if watch.found:
                 self._owned.append((item, watch.found))
+        self._unjudged(batch, item, size, ends)
+
+    def _unjudged(self, batch: Batch, item: Item, size: int, ends: "_Ends") -> None:
+        """What only a whole file shows is not known of one that was streamed: said, if it may be the case."""
+        from zopp.sopsfile.formats import format_of
+
+        path = item.path
+        if any(rules.demands(path) for rules in batch.rules) or encrypted.carries_metadata(ends.data, format_of(path)):
+            self._problem(path, f"is too large ({size >> 20} MB) to be judged as a sops file", batch.commit)
+        elif self._leftover_kind(batch, path) is not None and not self._may_stay(batch, path):
+            what = f"is too large ({size >> 20} MB) to be judged, and is named as leftovers are"
+            self._problem(path, f"{what}; if it may stay: [guard] leftovers in zopp.toml", batch.commit)
 
     # --- one file
 
@@ -239,14 +252,13 @@ class Guard:
 
     def _leftover(self, batch: Batch, item: Item, data: bytes, verdict: encrypted.Verdict) -> None:
         path = item.path
-        rules = batch.rules[0]
         kind = self._leftover_kind(batch, path)
         if kind is None or verdict.faults or verdict.sops or verdict.unknown:
             return
         from zopp.scan.text import views
         from zopp.sopsfile.formats import format_of
 
-        if any(_matches(entry, path) for entry in rules.guard(path, "leftovers")):
+        if self._may_stay(batch, path):
             return
         text = views(data)[0]
         text = text[3:] if text[:3] == b"\xef\xbb\xbf" else text
@@ -270,6 +282,10 @@ class Guard:
                 hint=f"take it out: git rm --cached -- {_quoted(path)}", commit=batch.commit,
             )
         )  # fmt: skip
+
+    def _may_stay(self, batch: Batch, path: str) -> bool:
+        """Whether zopp.toml lists a leftover."""
+        return any(_matches(entry, path) for entry in batch.rules[0].guard(path, "leftovers"))
 
     def _leftover_kind(self, batch: Batch, path: str) -> "str | None":
         """`env`, `copy`, or the path under (a) that this is the remains of."""
@@ -454,6 +470,30 @@ class Guard:
     def _problem(self, path: str, what: str, commit: str) -> None:
         if not any((p.path, p.what) == (path, what) for p in self.result.problems):
             self.result.problems.append(Problem(path, what, commit))
+
+
+class _Ends:
+    """Begin and end of a file that comes in blocks, where sops metadata would stand."""
+
+    __slots__ = ("_head", "_tail")
+    SIZE = 1 << 20
+
+    def __init__(self) -> None:
+        self._head: "bytes | None" = None
+        self._tail = b""
+
+    def through(self, blocks: "Iterable[bytes]") -> "Iterable[bytes]":
+        """The blocks, handed on."""
+        for part in blocks:
+            if self._head is None:
+                self._head = part[: self.SIZE]
+            self._tail = (self._tail + part)[-self.SIZE :]
+            yield part
+
+    @property
+    def data(self) -> bytes:
+        """Both, a line end between them."""
+        return (self._head or b"") + b"\n" + self._tail
 
 
 def _may_break_the_block(path: str) -> bool:
