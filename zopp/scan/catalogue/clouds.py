@@ -195,7 +195,7 @@ RULES = (
     prefixed(
         "aiven-password",
         "an Aiven service password",
-        "https://aiven.io/docs/platform/howto/reset-service-user-password",
+        "https://aiven.io/docs/tools/cli/service/user",
         "AVNS_",
         URLSAFE,
         19,
@@ -303,7 +303,7 @@ RULES = (
     Rule(
         id="dynatrace-token",
         title="a Dynatrace token",
-        link="https://docs.dynatrace.com/docs/manage/identity-access-management/access-tokens-and-oauth-clients",
+        link="https://docs.dynatrace.com/docs/manage/identity-access-management/access-tokens-and-oauth-clients/access-tokens",
         keywords=("dt0c", "dt0s"),
         body=r"(dt0[cs][01][0-9]\.[0-9A-Z]{8,24}\.[0-9A-Z]{64})",
         shown="dt0c01.",

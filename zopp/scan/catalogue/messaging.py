@@ -133,7 +133,7 @@ RULES = (
     Rule(
         id="mailgun-key",
         title="a Mailgun key",
-        link="https://documentation.mailgun.com/docs/mailgun/user-manual/api-key-mgmt",
+        link="https://documentation.mailgun.com/docs/mailgun/user-manual/api-key-mgmt/rbac-mgmt",
         keywords=("key-",),
         body=r"(key-[0-9a-f]{32})",
         shown="key-",
