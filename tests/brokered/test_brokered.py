@@ -81,6 +81,7 @@ def test_the_index_of_own_secrets_asks_only_where_told_to(world: Brokered) -> No
     alice.git("add", "app.py")
     staged = alice.zopp("scan", "--json", "--staged")
     assert staged.json["not_covered"] == ["api/prod"]
+    assert "of api/prod: zopp scan --reindex --brokered" in staged.err
     assert not [row for row in staged.json["findings"] if row["check"] == "own"]
     said = alice.ok("scan", "--reindex", "--brokered", "--json")
     assert "api/prod" in said.json["environments"] and said.json["not_covered"] == {}

@@ -316,7 +316,7 @@ def test_doctor_looks_after_the_index(alice: User) -> None:
     alice.write("notes.txt", f"the password is {SECRET}\n")
     alice.commit()
     alice.ok("scan", "--reindex")
-    assert ("warn", "api/dev DB_PASSWORD stands in clear in a tracked file: weak, or leaked") in doctor(alice)
+    assert ("warn", "api/dev DB_PASSWORD stands in clear in a committed file: weak, or leaked") in doctor(alice)
     assert SECRET not in alice.zopp("doctor").text
     path = alice.path(".git/zopp/guard-index")
     path.chmod(0o644)
@@ -331,6 +331,8 @@ def test_doctor_looks_after_the_index(alice: User) -> None:
     alice.ok("scan", "--reindex")
     path.write_bytes(path.read_bytes()[:-1])
     assert [level for level, text in doctor(alice) if "damaged" in text] == ["warn"]
+    alice.ok("scan", "--reindex")
+    assert len(list((alice.home / ".config/zopp/guard").iterdir())) == 1
 
 
 def test_an_index_does_not_outlive_the_right_to_read(team: Team) -> None:

@@ -27,7 +27,7 @@ from zopp.sopsfile import Comment, Mapping as Map, Sequence
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
     """A new index. `environments`: covered; `left`: not covered, and why; `clear`: names of values that stand in clear
-    in the tracked tree."""
+    in a committed file."""
 
     environments: tuple[str, ...]
     left: Mapping[str, str]
@@ -47,7 +47,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         for name, why in sorted(made.left.items()):
             ctx.warn(f"not covered: {name} ({why})")
         for name in made.clear:
-            ctx.warn(f"not looked for, since it stands in clear in a tracked file: {name}; weak, or leaked")
+            ctx.warn(f"not looked for, since it stands in clear in a committed file: {name}; weak, or leaked")
     return 0
 
 
@@ -99,7 +99,7 @@ def faults(ctx: Context, ws: Workspace, mine: Collection[str]) -> list[tuple[str
         names = ", ".join(people_name(scope) for scope in old)
         how = " --brokered" if any(ws.state.envs[scope].kind == "brokered" for scope in old) else ""
         said.append(("warn", f"the index of own secrets is older than {names}, or without: zopp scan --reindex{how}"))
-    said += [("warn", f"{name} stands in clear in a tracked file: weak, or leaked") for name in index.head["clear"]]
+    said += [("warn", f"{name} stands in clear in a committed file: weak, or leaked") for name in index.head["clear"]]
     return said or [("ok", f"own secrets are looked for: {', '.join(sorted(people_name(s) for s in made))}")]
 
 
@@ -132,6 +132,8 @@ def _make(ctx: Context, ws: Workspace, *, brokered: bool) -> Made:
     kept = [(name, value) for name, value in found if own.is_kept(value)]
     common = ws.checkout.common_dir
     before = own.load(common, ctx.env)
+    if before is None:
+        own.drop(common, ctx.env)  # of one that cannot be read, the key shall not stay behind
     key = before.key if before is not None else os.urandom(32)
     clear = _in_clear(ws.root, ctx.env, own.read(own.build(key, kept, environments, []), key))
     data = own.build(key, [(name, value) for name, value in kept if name not in clear], environments, sorted(clear))
