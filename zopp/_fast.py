@@ -265,3 +265,12 @@ def blake2b(data: bytes, *, key: bytes, size: int) -> bytes:
     except ImportError:
         from hashlib import blake2b as made
     return bytes(made(data, key=key, digest_size=size).digest())
+
+
+def shake256(data: bytes, size: int) -> bytes:
+    """`size` bytes of SHAKE256 (FIPS 202) of `data`."""
+    try:
+        from _sha3 import shake_256 as made  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        from hashlib import shake_256 as made
+    return bytes(made(data).digest(size))

@@ -63,3 +63,44 @@ def test_offline(world: Brokered) -> None:
     alice.replace("zopp.toml", 'files = ["secrets/prod.yaml"]', listed)
     alice.ok("set", "FRESH", "-e", "prod", "--file", "secrets/fresh.yaml", stdin="1")
     alice.ok("verify")
+
+
+def test_the_index_of_own_secrets_asks_only_where_told_to(world: Brokered) -> None:
+    """`scan --reindex` makes no release; with --brokered it makes one request an environment."""
+    alice = world.team.alice
+    secret = "Zk3-pQ9_vLm2xT-8"  # zopp:allow made up
+    for number in range(3):
+        alice.set(f"K{number}", f"{secret}{number}", "prod")
+    alice.set("OTHER", "x", "prod")
+    alice.share()
+    before = len(world.server.requests)
+    said = alice.ok("scan", "--reindex")
+    assert "not covered: api/prod (brokered" in said.err and "--brokered" in said.err
+    assert len(world.server.requests) == before
+    alice.write("app.py", f"x = '{secret}1'\n")
+    alice.git("add", "app.py")
+    staged = alice.zopp("scan", "--json", "--staged")
+    assert staged.json["not_covered"] == ["api/prod"]
+    assert "of api/prod: zopp scan --reindex --brokered" in staged.err
+    assert not [row for row in staged.json["findings"] if row["check"] == "own"]
+    said = alice.ok("scan", "--reindex", "--brokered", "--json")
+    assert "api/prod" in said.json["environments"] and said.json["not_covered"] == {}
+    assert len(world.server.requests) == before + 1
+    staged = alice.zopp("scan", "--json", "--staged")
+    assert [row["what"] for row in staged.json["findings"] if row["check"] == "own"] == ["equals K1 of api/prod"]
+    assert staged.json["not_covered"] == []
+    assert "looked for: " in alice.zopp("doctor").out and "api/prod" in alice.zopp("doctor").out
+    refused(alice.zopp("scan", "--brokered"), 2)
+
+
+def test_offboarding_makes_no_release_for_the_index(world: Brokered) -> None:
+    """What it covered of a brokered environment goes with the old one, and that is said."""
+    alice = world.team.alice
+    alice.ok("scan", "--reindex", "--brokered")
+    before = len(world.server.requests)
+    dry = alice.ok("offboard", "bob", "--dry-run")
+    assert "index" not in dry.err
+    asked = len(world.server.requests) - before
+    done = alice.ok("offboard", "bob")
+    assert "is made anew" in done.err and "no longer covers api/prod (brokered" in done.err
+    assert len(world.server.requests) - before - asked <= max(asked, 1)

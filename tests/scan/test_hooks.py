@@ -1,6 +1,7 @@
 """`zopp hooks`: installed, chained, refused, taken out again; what doctor says; the pre-commit framework."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,6 +71,31 @@ def test_chained(repo: Repo) -> None:
     (path.parent / "pre-commit.before-zopp").write_text(before)
     assert repo.zopp("hooks", "uninstall").code == 0
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("how", ["sh pre-commit", "./pre-commit", '"$PWD/pre-commit"'])
+def test_the_one_from_before_is_found_however_the_hook_is_called(repo: Repo, how: str) -> None:
+    """No process is started to find it."""
+    path = foreign(repo)
+    assert repo.zopp("hooks", "install", "--chain").code == 0
+    assert "$(dirname" not in path.read_text()
+    done = subprocess.run(["sh", "-c", how], cwd=path.parent, env=repo.env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (path.parent / "ran").read_text() == "ran\n"
+
+
+def test_nothing_beside_zopp_takes_the_place_of_the_standard_library(repo: Repo) -> None:
+    """A `json.py` or `stat.py` among installed packages is not loaded."""
+    beside = repo.base / "beside"
+    beside.mkdir()
+    for name in ("stat", "json", "re", "tomllib", "binascii", "zlib"):
+        (beside / f"{name}.py").write_text("raise SystemExit(0)\n")
+    assert repo.zopp("hooks", "install", "pre-commit").code == 0
+    path = repo.path / ".git/hooks/pre-commit"
+    path.write_text(path.read_text().replace("sys.path += [", f"sys.path += ['\"'\"'{beside}'\"'\"', "))
+    assert str(beside) in path.read_text()
+    repo.stage("a.txt", f"password = '{TOKEN}'\n")
+    assert subprocess.run([path], cwd=repo.path, env=repo.env, capture_output=True, check=False).returncode == 1
 
 
 def test_a_chained_pre_push_gets_what_git_hands_it(repo: Repo, tmp_path: Path) -> None:

@@ -58,9 +58,28 @@ def test_a_small_clean_file(repo: Repo) -> None:
     assert [line.split()[2] for line in started] == ["diff", "cat-file"]
 
 
-def test_a_file_with_a_credential_word(repo: Repo) -> None:
+CODE = """
+import os
+def f(request, token=None, *, api_key: str | None = None):
+    password = os.environ.get("PASSWORD", 12)
+    url = 'http://x'
+    pass
+"""
+
+
+def test_a_file_with_credential_words_and_no_values(repo: Repo) -> None:
+    """As most code: no `re` either."""
+    repo.stage("app.py", CODE * 13)
+    modules, patterns, started, code = run(repo)
+    assert code == 0
+    assert not modules & (HEAVY | {"re"})
+    assert patterns == 0
+    assert len(started) == 2
+
+
+def test_a_file_with_something_like_a_value(repo: Repo) -> None:
     """`re`, and the one pattern that is needed."""
-    repo.stage("app.py", "password = read()\nurl = 'http://x'\n" * 13)
+    repo.stage("app.py", "password = 'changeme'\nurl = 'http://x:y@'\n" * 13)
     modules, patterns, started, code = run(repo)
     assert code == 0
     assert not modules & WITH_RE

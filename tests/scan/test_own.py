@@ -62,7 +62,6 @@ def test_every_form_in_every_context(value: str, context: str) -> None:
         text = CONTEXTS[context].format(v=form).encode()
         found = made.look(b"first\n" + text, set())
         assert [(line, name) for line, _, name in found] == [(2, "api/dev K0")], how
-    assert made.mode == "windows"
 
 
 @settings(max_examples=150, deadline=None)
@@ -109,17 +108,47 @@ def test_nothing_in_clean_trees() -> None:
     made = index(*(base64.b64encode(source.randbytes(source.randint(6, 30))) for _ in range(2000)))
     seen = 0
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
-        data = path.read_bytes()[: own.WINDOWED]
+        data = path.read_bytes()
         seen += len(data)
         assert made.look(data, set()) == [], path
     assert seen > 1_000_000
 
 
-def test_a_large_text_is_looked_through_by_tokens() -> None:
-    made = index("Zk3-pQ9_vLm2xT")
-    text = b"lorem ipsum\n" * 20_000
-    assert made.look(text + b"https://u:Zk3-pQ9_vLm2xT@h\n", set())
-    assert made.mode == "tokens"
+def test_a_large_text_is_looked_through_as_a_small_one() -> None:
+    """Across the borders of what is multiplied at once too, inside words, and as short scalars."""
+    made = index("Zk3-pQ9_vLm2xT", "hx9!q")
+    for before in range(own.BLOCK - 20, own.BLOCK + 3):
+        text = b"a" * before + b"xxZk3-pQ9_vLm2xTyy\n" + b"lorem ipsum\n" * 9000 + b"pw: hx9!q\n"
+        assert [(line, name[-2:]) for line, _, name in made.look(text, set())] == [(1, "K0"), (9002, "K1")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=8, max_size=400), st.binary(min_size=32, max_size=32), st.sampled_from(["little", "big"]))
+def test_sums_are_what_they_are_one_by_one(text: bytes, key: bytes, order: str) -> None:
+    """All windows at once, in either order of bytes, against each alone; and none is a short value's mark."""
+    sums = own._Sums(key, order)
+    every = bytes(sums.all(text, order))
+    slow = [sums.of(text[at : at + 8]) for at in range(len(text) - 7)]
+    assert [int.from_bytes(every[at : at + 4], order) for at in range(0, len(every), 4)] == slow
+    assert max(slow) < 0xFFFFFFFF and sums.of(b"\0" * 8) != sums.of(b"\1" * 8)
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("size", [1, 4096, 1 << 20])
+def test_streams_and_whole_texts_are_looked_through_alike(codec: str, size: int) -> None:
+    made = index("Zk3-pQ9_vLm2xT", "schlüssel-größe-42", "hx9!q")
+    lines = [f"line {n}" for n in range(60_000 if size > 1 else 2000)]
+    for at in (0, 17, len(lines) // 2, len(lines) - 1):
+        lines[at] = f"x schlüssel-größe-42 y{at}"
+        lines[at + (at == 0)] += " Zk3-pQ9_vLm2xT"
+    lines[900] = "pw=hx9!q"
+    data = "\n".join(lines).encode(codec)
+    whole = made.look(data, set())
+    assert len(whole) == 9
+    watch = own.Stream(made)
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    assert b"".join(watch.through(parts)) == data
+    assert watch.found == whole
 
 
 def test_the_index_holds_no_value() -> None:
@@ -143,7 +172,7 @@ def test_a_damaged_index_is_none(tmp_path: Path, cut: int) -> None:
 
 # --- in a workspace
 
-SECRET = "Zk3-pQ9_vLm2xT-7"
+SECRET = "Zk3-pQ9_vLm2xT-7"  # zopp:allow made up
 
 
 @pytest.fixture
@@ -198,6 +227,34 @@ def test_an_older_index_is_said(alice: User) -> None:
     assert alice.zopp("scan").code == 3
 
 
+def big(*lines: str) -> str:
+    return "".join(f"{line}\n" for line in ("x = 1\n" * 900_000, *lines))
+
+
+def test_a_large_file_is_looked_through_too(alice: User) -> None:
+    """Over 4 MB, where files are read in blocks; and there too only what is new counts."""
+    alice.ok("scan", "--reindex")
+    alice.write("big.txt", big(f"a = {SECRET}"))
+    alice.git("add", "big.txt")
+    staged = alice.zopp("scan", "--json")
+    assert staged.code == 1
+    assert [(row["what"], row["line"]) for row in staged.json["findings"]] == [
+        ("equals DB_PASSWORD of api/dev", 900_002)
+    ]
+    assert staged.json["own_secrets"] == "windows"
+    assert alice.zopp("scan", "big.txt").code == 1
+    alice.commit()
+    alice.write("big.txt", big("b = 2", f"a = {SECRET}"))
+    alice.git("add", "big.txt")
+    assert alice.zopp("scan").code == 0
+    alice.write("big.txt", big("b = 2", f"a = {SECRET}", f"c = {SECRET}"))
+    alice.git("add", "big.txt")
+    assert alice.zopp("scan").code == 1
+    alice.write("zopp.toml", alice.read("zopp.toml").decode() + '\n[guard]\npublic = ["dev/DB_PASSWORD"]\n')
+    alice.git("add", "--all")
+    assert alice.zopp("scan").code == 0
+
+
 def test_a_public_key_is_declared(alice: User) -> None:
     alice.ok("scan", "--reindex")
     alice.write("app.py", f"x = '{SECRET}'\n")
@@ -212,6 +269,14 @@ def test_a_value_that_stands_in_clear_already_is_left_out_and_named(alice: User)
     done = alice.ok("scan", "--reindex")
     assert "stands in clear" in done.err and "DB_PASSWORD" in done.err
     assert SECRET not in done.text
+
+
+def test_what_is_only_staged_is_still_looked_for(alice: User) -> None:
+    """An index made between `git add` and the commit does not let the commit pass."""
+    alice.write("app.py", f"x = '{SECRET}'\n")
+    alice.git("add", "app.py")
+    assert "stands in clear" not in alice.ok("scan", "--reindex").err
+    assert alice.zopp("scan").code == 1
 
 
 def test_index_and_key_lie_where_they_should(alice: User) -> None:
@@ -232,6 +297,92 @@ def test_forgotten(alice: User) -> None:
     assert not alice.path(".git/zopp/guard-index").exists()
     assert not list((alice.home / ".config/zopp/guard").iterdir())
     assert "there was no index" in alice.ok("scan", "--forget").err
+
+
+def doctor(user: User) -> list[tuple[str, str]]:
+    """What it says of the index."""
+    rows = user.zopp("doctor", "--json").json
+    return [(row["level"], row["text"]) for row in rows if "own secrets" in row["text"] or "clear" in row["text"]
+            or "guard" in row["text"]]  # fmt: skip
+
+
+def test_doctor_looks_after_the_index(alice: User) -> None:
+    """None, fresh, old, open to others, without its key, damaged; and what stands in clear."""
+    assert [level for level, text in doctor(alice) if "no index" in text] == ["info"]
+    alice.ok("scan", "--reindex")
+    assert [level for level, text in doctor(alice) if "are looked for: api/dev, " in text] == ["ok"]
+    alice.set("OTHER", "some-Other-4711")
+    assert [level for level, text in doctor(alice) if "older than api/dev" in text] == ["warn"]
+    alice.write("notes.txt", f"the password is {SECRET}\n")
+    alice.commit()
+    alice.ok("scan", "--reindex")
+    assert ("warn", "api/dev DB_PASSWORD stands in clear in a committed file: weak, or leaked") in doctor(alice)
+    assert SECRET not in alice.zopp("doctor").text
+    path = alice.path(".git/zopp/guard-index")
+    path.chmod(0o644)
+    assert [level for level, text in doctor(alice) if "guard-index is open to others" in text] == ["fail"]
+    assert alice.zopp("doctor").code == 1
+    path.chmod(0o600)
+    (key,) = (alice.home / ".config/zopp/guard").iterdir()
+    key.chmod(0o640)
+    assert [level for level, text in doctor(alice) if ".key is open to others" in text] == ["fail"]
+    key.unlink()
+    assert [level for level, text in doctor(alice) if "its key is gone" in text] == ["warn"]
+    alice.ok("scan", "--reindex")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [level for level, text in doctor(alice) if "damaged" in text] == ["warn"]
+    alice.ok("scan", "--reindex")
+    assert len(list((alice.home / ".config/zopp/guard").iterdir())) == 1
+
+
+def test_an_index_does_not_outlive_the_right_to_read(team: Team) -> None:
+    alice, bob = team.alice, team.bob
+    team.grant("bob", "read", "api/dev")
+    bob.ok("scan", "--reindex")
+    assert [level for level, _ in doctor(bob)] == ["ok"]
+    alice.ok("revoke", "bob", "api/dev")
+    alice.share()
+    bob.pull()
+    said = [(level, text) for level, text in doctor(bob) if "may not read" in text]
+    assert [(level, "api/dev" in text) for level, text in said] == [("warn", True)]
+    bob.ok("scan", "--reindex")
+    assert not [text for _, text in doctor(bob) if "may not read" in text]
+
+
+def test_offboarding_renews_the_index(team: Team) -> None:
+    """All files are encrypted anew, so it would be older than they are."""
+    alice = team.alice
+    team.grant("bob", "read", "api/dev")
+    assert "index" not in alice.ok("offboard", "bob", "--dry-run").err
+    alice.ok("scan", "--reindex")
+    done = alice.ok("offboard", "bob")
+    assert "the index of own secrets is made anew" in done.err
+    alice.git("add", "--all")
+    assert alice.zopp("scan", "--json").json["not_covered"] == []
+
+
+def test_offboarding_makes_no_index_where_there_was_none(team: Team) -> None:
+    team.grant("bob", "read", "api/dev")
+    assert "index" not in team.alice.ok("offboard", "bob").err
+    assert not team.alice.path(".git/zopp/guard-index").exists()
+
+
+def test_offboarding_deletes_an_index_that_it_cannot_renew(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zopp.cli import reindex
+    from zopp.errors import Denied
+
+    alice = team.alice
+    team.grant("bob", "read", "api/dev")
+    alice.ok("scan", "--reindex")
+
+    def denied(*_: object) -> None:
+        raise Denied("you may not read it", code="denied")
+
+    monkeypatch.setattr(reindex, "open_readable", denied)
+    done = alice.ok("offboard", "bob")
+    assert "the index of own secrets is deleted" in done.err
+    assert not alice.path(".git/zopp/guard-index").exists()
+    assert not list((alice.home / ".config/zopp/guard").iterdir())
 
 
 def test_the_encrypted_file_itself_is_no_finding(alice: User) -> None:

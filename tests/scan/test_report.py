@@ -93,7 +93,8 @@ def test_json_is_stable_and_deterministic(planted: Repo) -> None:
     assert first == second
     data = json.loads(first)
     assert list(data) == [
-        "schema", "mode", "commits", "files", "bytes", "findings", "suppressed", "not_covered", "own_secrets", "errors",
+        "schema", "mode", "commits", "files", "bytes", "in_blocks", "findings", "suppressed", "not_covered",
+        "own_secrets", "errors",
     ]  # fmt: skip
     finding = {
         "type": "object",

@@ -6,11 +6,11 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from tests.scan.repo import password, sealed, token
 from zopp.scan import _table, binkeys, encoded, encrypted, generic, kubernetes, match, predicates, search
-from zopp.scan.catalogue import ALNUM, BASE64, HEX, URLSAFE, Rule, make, some
+from zopp.scan.catalogue import ALNUM, BASE64, HEX, NEAR, RUN, TEXT, URLSAFE, Rule, make, some
 
 RULES = make.rules()
 
@@ -55,17 +55,40 @@ def test_form(rule: Rule) -> None:
     assert re.compile(rule.pattern).groups >= 1
     true = rule.true()
     assert any(word in true.lower() for word in rule.keywords)
-    if rule.word:
-        runs = match.runs_of(true.encode()).lower()
-        assert any(word.encode() in runs for word in rule.keywords), "the keyword stands in a long run"
+    assert rule.place in (RUN, NEAR, TEXT)
+    if rule.place != TEXT:
+        runs = match.runs_of(true.encode())[rule.place == NEAR].lower()
+        assert any(word.encode() in runs for word in rule.keywords), "the keyword stands in a long run, or near one"
     if rule.shown:
         assert len(rule.shown) < 40
+
+
+# A look ahead at the whole of what follows cannot be made up at random.
+MADE_UP = [rule for rule in RULES if rule.place != TEXT and "(?=" not in rule.body]
+
+
+@pytest.mark.parametrize("rule", MADE_UP, ids=lambda rule: rule.id)
+def test_every_match_has_its_keyword_where_it_is_looked_for(rule: Rule) -> None:
+    """Texts made from the pattern itself, its shortest and longest forms among them."""
+    pattern = re.compile(rule.pattern, re.DOTALL if rule.multiline else 0)
+
+    @settings(max_examples=4, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(st.from_regex(pattern))
+    def holds(data: bytes) -> None:
+        number = [each[0] for each in _table.RULES].index(rule.id)
+        places = match.places_of([word.encode() for word in rule.keywords], data.lower())
+        for found in pattern.finditer(data):
+            runs = match.runs_of(data)[rule.place == NEAR].lower()
+            assert any(word.encode() in runs for word in rule.keywords)
+            assert found.span() in [again.span() for again in match.matches(number, places, data)]
+
+    holds()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_hostile_input(rule: Rule) -> None:
     """100 KB built to make a pattern go back and forth, in under 100 ms (of processor time)."""
-    regex = re.compile(rule.pattern, re.DOTALL if rule.multiline else 0)
     number = [each[0] for each in _table.RULES].index(rule.id)
     word = rule.keywords[0]
     half = rule.true()[: len(rule.true()) // 2]
@@ -76,7 +99,7 @@ def test_hostile_input(rule: Rule) -> None:
         low = data.lower()
         start = time.process_time()
         places = match.places_of([each.encode() for each in rule.keywords], low)
-        for _ in match.matches(number, regex, places, data):
+        for _ in match.matches(number, places, data):
             pass
         assert time.process_time() - start < 0.1, text[:40]
 
@@ -290,7 +313,7 @@ def test_encoded_texts_are_found_at_every_place() -> None:
 
     run = base64.b64encode(b"hello there, this is text").decode()
     data = f"a: {run}\nb: {run}\nc: {b'hello there, text again!'.hex()}\n".encode()
-    texts = list(encoded.texts(data, match.runs_of(data)))
+    texts = list(encoded.texts(data, match.runs_of(data)[0]))
     assert [data[at : at + 4] for at, _, how in texts if how == "base64"] == [run[:4].encode()] * 2
     assert sorted(how for _, _, how in texts) == ["base64", "base64", "hex"]
 
@@ -315,3 +338,35 @@ def test_windows_begin_inside_the_text_and_are_merged() -> None:
     assert match.windows([], 40, 100) == []
     assert match.windows([8], 40, 100) == [(0, 108)]
     assert match.windows([8, 20, 500], 40, 100) == [(0, 120), (460, 600)]
+
+
+PIECES = [
+    "password", "PASSWORD", "api_key", "token", "secret", "pass", "auth", "--", "s", "_file", "word", "Value", "value",
+    "=", "==", "=>", ":", "::", ":=", "||=", "?=", ">", "</", "(", ")", "[", "]", ",", "|", "|-", "-", " ", "  ", "\t",
+    "\n", "\r\n", '"', "'", "`", "\\", "b", "@", "str", "Optional<str>", "os.environ", "None", "bearer ", "Basic ",
+    "Zk3pQ9vLm2xTr8", "hunter2hunter2", "aB3!xY9?qW", "x9", "{", "}", "$", "#", "zQvWxKpLmNbTr",
+]  # fmt: skip
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(PIECES[:7]))
+def test_what_is_dismissed_without_a_pattern_is_no_finding(pieces: list[str], word: str) -> None:
+    """The fast way of the generic rule only leaves out what its pattern would not find either."""
+    data = ("x " + word + "".join(pieces)).encode()
+    fast = [(hit.at, hit.secret) for hit in generic.hits(data, data.lower())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generic, "nothing", lambda tail: False)
+        slow = [(hit.at, hit.secret) for hit in generic.hits(data, data.lower())]
+    assert fast == slow
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["abcdefgh", "ABC123/+", "_-=x", " ", "\n", ".", "é", "aaaaaaaaaaaaaaa", "q"])))
+def test_runs_are_those_that_a_pattern_finds(pieces: list[str]) -> None:
+    """And each stands whole in what is near it."""
+    data = "".join(pieces).encode()
+    wanted = {found.group() for found in re.finditer(rb"[0-9A-Za-z_+/=-]{16,}", data)}
+    runs, near = match.runs_of(data)
+    assert set(runs.split(b"\n")) - {b""} == wanted
+    for found in re.finditer(rb"[0-9A-Za-z_+/=-]{16,}", data):
+        assert data[max(0, found.start() - 64) : found.end()] in near

@@ -18,7 +18,7 @@ from hypothesis import given, strategies as st
 
 from zopp import _fast
 
-PRIVATE = {"_sha2", "_sha256", "_sha512", "_json", "_operator", "cryptography.hazmat.bindings._rust"}
+PRIVATE = {"_sha2", "_sha3", "_sha256", "_sha512", "_json", "_operator", "cryptography.hazmat.bindings._rust"}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,12 @@ def test_the_two_copies_differ(public: ModuleType) -> None:
 def test_hashes(public: ModuleType, data: bytes) -> None:
     assert _fast.sha256(data) == public.sha256(data) == hashlib.sha256(data).digest()
     assert _fast.sha512(data) == public.sha512(data) == hashlib.sha512(data).digest()
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_shake(public: ModuleType, data: bytes, size: int) -> None:
+    wanted = hashlib.shake_256(data).digest(size)
+    assert _fast.shake256(data, size) == public.shake256(data, size) == wanted
 
 
 def test_hashes_of_large_data() -> None:

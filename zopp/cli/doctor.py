@@ -133,6 +133,11 @@ def _workspace(ctx: Context, ws: Workspace, say: Say) -> None:
     open_keys = sum(len(e.open_keys()) for e in exposure.load_all(ws))
     if open_keys:
         say("warn", f"{open_keys} exposed values are still to be changed: zopp exposure")
+    if not in_ci(ctx.env):
+        from zopp.cli import reindex
+
+        for level, text in reindex.faults(ctx, ws, me):
+            say(level, text)
     if git.config(ws.root, "core.autocrlf") == "true":
         say("info", "core.autocrlf is on; .gitattributes keeps it off the signed files")
     if ws.pin is not None and ws.pin.origin == "clone":

@@ -60,7 +60,12 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             return 1
         for type_, data in plan:
             draft.statement(type_, data)
-        return conclude(ctx, args, draft, extra={"subject": subject.name, "removed": lines})
+        code = conclude(ctx, args, draft, extra={"subject": subject.name, "removed": lines})
+    if not args.dry_run:
+        from zopp.cli import reindex
+
+        reindex.renew(ctx, ctx.workspace())
+    return code
 
 
 def _who(state: State, typed: str) -> Subject:

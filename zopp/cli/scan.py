@@ -36,6 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     mode.add_argument(
         "--reindex", action="store_true", help="make the index of this project's own secrets anew (needs your key)"
     )
+    parser.add_argument(
+        "--brokered", action="store_true",
+        help="--reindex: brokered environments too; asks the policy server once for each, which is recorded",
+    )  # fmt: skip
     mode.add_argument("--forget", action="store_true", help="delete that index and its key")
     parser.add_argument("--sarif", metavar="FILE", help="write the findings there too, as SARIF 2.1.0")
     parser.add_argument("--config", metavar="FILE", help="rules in gitleaks' format (default: .gitleaks.toml)")
@@ -51,6 +55,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     if args.paths and (args.staged or args.all or args.range is not None or args.reindex or args.forget):
         raise UsageError("PATH and a mode exclude each other", hint="zopp scan --help")
+    if args.brokered and not args.reindex:
+        raise UsageError("--brokered belongs to --reindex", hint="zopp scan --help")
     if args.forget:
         from zopp.scan import own, staged
 

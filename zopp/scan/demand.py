@@ -141,6 +141,8 @@ class Rules:
         self._listed: "dict[str, str] | None" = None
         # Environment -> a hash of what its manifest lists, for the age of the index of own secrets.
         self.states: "dict[str, str]" = {}
+        # Those of them that need a release by a server.
+        self.brokered: "set[str]" = set()
         self._ignore: "allow.IgnoreList | None" = None
 
     def prepare(self, paths: "list[str]") -> None:
@@ -223,6 +225,8 @@ class Rules:
                 for name in parsed.files:
                     self._listed[name] = parsed.env
                 self.states[parsed.env] = listed_hash(parsed)
+                if parsed.brokered:
+                    self.brokered.add(parsed.env)
         return self._listed
 
     @property

@@ -88,6 +88,8 @@ class Guard:
         self._exceptions = exceptions
         self._searched: "dict[tuple[str, bool], list[Placed]]" = {}
         self._lines: "tuple[Batch, set[bytes]] | None" = None
+        # Own secrets found in files that were streamed: what of it is new is asked when nothing streams any more.
+        self._owned: "list[tuple[Item, list[tuple[int, int, str]]]]" = []
 
     def judge(self, batch: Batch) -> None:
         """Judge one batch. Raises nothing for what a file holds; Unknown if git fails."""
@@ -120,6 +122,7 @@ class Guard:
         self._large(batch, item, size, blocks, candidates)
         for _, placed in candidates:
             self._token(batch, item.path, placed)
+        self._equal_large(batch)
 
     # --- what is read
 
@@ -146,14 +149,38 @@ class Guard:
                     self._file(batch, part[number], found.data, candidates)
                 elif number not in done:
                     raise Unknown("a blob is missing", code="git.failed", place=printable(part[number].path))
+        self._equal_large(batch)
 
     def _large(
         self, batch: Batch, item: Item, size: int, blocks: "Any", candidates: "list[tuple[Item, Placed]]"
     ) -> None:
         self.result.bytes += size
-        if any(rules.demands(item.path) for rules in batch.rules):
-            self._problem(item.path, f"is too large ({size >> 20} MB) to be judged as a sops file", batch.commit)
+        self.result.streamed += 1
+        ends = _Ends()
+        blocks = ends.through(blocks)
+        watch = None
+        if self._own is not None:
+            from zopp.scan import own
+
+            watch = own.Stream(self._own)
+            blocks = watch.through(blocks)
         candidates += [(item, placed) for placed in search.streamed(blocks, self._user_for(item.path, batch.commit))]
+        if watch is not None:
+            self.result.own_mode = "windows"
+            if watch.found:
+                self._owned.append((item, watch.found))
+        self._unjudged(batch, item, size, ends)
+
+    def _unjudged(self, batch: Batch, item: Item, size: int, ends: "_Ends") -> None:
+        """What only a whole file shows is not known of one that was streamed: said, if it may be the case."""
+        from zopp.sopsfile.formats import format_of
+
+        path = item.path
+        if any(rules.demands(path) for rules in batch.rules) or encrypted.carries_metadata(ends.data, format_of(path)):
+            self._problem(path, f"is too large ({size >> 20} MB) to be judged as a sops file", batch.commit)
+        elif self._leftover_kind(batch, path) is not None and not self._may_stay(batch, path):
+            what = f"is too large ({size >> 20} MB) to be judged, and is named as leftovers are"
+            self._problem(path, f"{what}; if it may stay: [guard] leftovers in zopp.toml", batch.commit)
 
     # --- one file
 
@@ -225,14 +252,13 @@ class Guard:
 
     def _leftover(self, batch: Batch, item: Item, data: bytes, verdict: encrypted.Verdict) -> None:
         path = item.path
-        rules = batch.rules[0]
         kind = self._leftover_kind(batch, path)
         if kind is None or verdict.faults or verdict.sops or verdict.unknown:
             return
         from zopp.scan.text import views
         from zopp.sopsfile.formats import format_of
 
-        if any(_matches(entry, path) for entry in rules.guard(path, "leftovers")):
+        if self._may_stay(batch, path):
             return
         text = views(data)[0]
         text = text[3:] if text[:3] == b"\xef\xbb\xbf" else text
@@ -256,6 +282,10 @@ class Guard:
                 hint=f"take it out: git rm --cached -- {_quoted(path)}", commit=batch.commit,
             )
         )  # fmt: skip
+
+    def _may_stay(self, batch: Batch, path: str) -> bool:
+        """Whether zopp.toml lists a leftover."""
+        return any(_matches(entry, path) for entry in batch.rules[0].guard(path, "leftovers"))
 
     def _leftover_kind(self, batch: Batch, path: str) -> "str | None":
         """`env`, `copy`, or the path under (a) that this is the remains of."""
@@ -285,16 +315,54 @@ class Guard:
     def _equal(self, batch: Batch, item: Item, data: bytes) -> None:
         """(d): text equal to a value of the project's encrypted files, in what is new."""
         assert self._own is not None
-        found = self._own.look(data, self._old_lines(batch))
-        self.result.own_mode = self._own.mode if self.result.own_mode != "tokens" else "tokens"
-        allowed = batch.rules[0].public(item.path)
+        self.result.own_mode = "windows"
+        self._owns(batch, item.path, self._own.look(data, self._old_lines(batch)))
+
+    def _equal_large(self, batch: Batch) -> None:
+        """(d) for what was streamed: of each value as many places as there are more than in what the batch replaces."""
+        owned, self._owned = self._owned, []
+        if not owned:
+            return
+        olds = [self._own_names(ids) for ids in batch.replaced]
+        for item, found in owned:
+            names: "dict[str, list[tuple[int, int, str]]]" = {}
+            for place in found:
+                names.setdefault(place[2], []).append(place)
+            for name, places in names.items():
+                more = len(places) - max([old.get(name, 0) for old in olds], default=0)
+                self._owns(batch, item.path, places[len(places) - more :] if more > 0 else [])
+
+    def _own_names(self, blobs: "list[str]") -> "dict[str, int]":
+        """How often each own secret stands in some blobs."""
+        from zopp.scan import own
+
+        assert self._own is not None
+        index = self._own
+        found: "list[tuple[int, int, str]]" = []
+
+        def large(_index: int, _id: str, _size: int, blocks: "Any") -> None:
+            watch = own.Stream(index)
+            for _ in watch.through(blocks):
+                pass
+            found.extend(watch.found)
+
+        for blob in self._read([each.encode() for each in blobs], large):
+            if blob is not None:
+                found += index.look(blob.data, set())
+        counts: "dict[str, int]" = {}
+        for _, _, name in found:
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def _owns(self, batch: Batch, path: str, found: "list[tuple[int, int, str]]") -> None:
+        allowed = batch.rules[0].public(path)
         for line, column, name in found:
             scope, _, key = name.partition(" ")
             if f"{scope.rpartition('/')[2]}/{key}" in allowed or f"{scope}/{key}" in allowed:
                 continue
             self._add(
                 Finding(
-                    OWN, "own-secret", item.path, line, column, f"equals {key} of {scope}",
+                    OWN, "own-secret", path, line, column, f"equals {key} of {scope}",
                     hint=f"take it out; if it has left this machine: zopp set {key} -e {scope.rpartition('/')[2]}",
                     commit=batch.commit,
                 )
@@ -402,6 +470,30 @@ class Guard:
     def _problem(self, path: str, what: str, commit: str) -> None:
         if not any((p.path, p.what) == (path, what) for p in self.result.problems):
             self.result.problems.append(Problem(path, what, commit))
+
+
+class _Ends:
+    """Begin and end of a file that comes in blocks, where sops metadata would stand."""
+
+    __slots__ = ("_head", "_tail")
+    SIZE = 1 << 20
+
+    def __init__(self) -> None:
+        self._head: "bytes | None" = None
+        self._tail = b""
+
+    def through(self, blocks: "Iterable[bytes]") -> "Iterable[bytes]":
+        """The blocks, handed on."""
+        for part in blocks:
+            if self._head is None:
+                self._head = part[: self.SIZE]
+            self._tail = (self._tail + part)[-self.SIZE :]
+            yield part
+
+    @property
+    def data(self) -> bytes:
+        """Both, a line end between them."""
+        return (self._head or b"") + b"\n" + self._tail
 
 
 def _may_break_the_block(path: str) -> bool:

@@ -78,16 +78,18 @@ class Result:
     """A whole run. `mode` is what was read; `notes` are for stderr and never change the exit code."""
 
     __slots__ = ("bytes", "commits", "files", "findings", "mode", "not_covered", "notes", "own_mode", "problems",
-                 "suppressed")  # fmt: skip
+                 "streamed", "suppressed")  # fmt: skip
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.files = self.bytes = self.commits = 0
+        # How many of the files were too large to be held, and so were searched in blocks.
+        self.streamed = 0
         self.findings: "list[Finding]" = []
         self.suppressed: "list[Finding]" = []
         self.problems: "list[Problem]" = []
         self.notes: "list[str]" = []
-        # Environments whose own secrets could not be looked for, and how those that could were matched.
+        # Environments whose own secrets could not be looked for, and "windows" where some were.
         self.not_covered: "list[str]" = []
         self.own_mode = ""
 

@@ -1,7 +1,7 @@
 """The one generic rule: a credential word, an assignment, and a value that looks like a secret (spec guard 7).
 
 A value is quoted or bare, 8 to 150 characters. References, code, names, paths, words, repeats and placeholders are no
-values. `re` is loaded when a credential word stands in the text.
+values. `re` is loaded when something like a value stands behind a credential word.
 """
 
 from zopp.scan.finding import Hit
@@ -51,12 +51,59 @@ _TAIL = (
 
 
 def _pattern(word: bytes) -> "Any":
-    found = _patterns.get(word)
+    after = _AFTER.get(word, b"")
+    found = _patterns.get(after)
     if found is None:
         import re
 
-        found = _patterns[word] = re.compile(_AFTER.get(word, b"") + _TAIL)
+        found = _patterns[after] = re.compile(after + _TAIL)
     return found
+
+
+# What closes a name, and what may stand between it and the word `value` of `name: X, value: Y`.
+_CLOSE = b"\"'`])"
+_TO_VALUE = _CLOSE + b", \t\r\n-"
+_QUOTES = (b'"', b"'", b"`")
+_TYPE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz.<>|?"
+_REST = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz.-"
+_ENDS = bytes(0x20 if byte in b" \t\n\r\f\v\"'`,;(){}<>[]" else byte for byte in range(256))
+_SCHEMES = (b"bearer", b"basic", b"token", b"apikey", b"ssws")
+
+
+def nothing(tail: bytes) -> bool:
+    """Whether what stands behind a credential word is certainly no value, told without a pattern: nothing is assigned,
+    or a bare word without a digit. Most words of code and prose are done here, and so most files need no `re`. False:
+    ask the pattern (a property test holds that it then never finds what was dismissed here)."""
+    after = tail.lstrip(_REST)
+    if len(tail) - len(after) > 30 or after.lstrip(_TO_VALUE)[:5].lower() == b"value":
+        return False
+    sign = after.lstrip(_CLOSE).lstrip(b" \t")
+    first = sign[:1]
+    if first in (b"=", b":"):
+        return _wordless(sign[1:])
+    if first in (b",", b"("):
+        return sign[1:6].lstrip(b" \t")[:1] not in _QUOTES
+    if first == b">":
+        return b"</" not in sign
+    if first == b"?":
+        return sign[1:2] != b"=" or _wordless(sign[2:])
+    if first == b"|":
+        return sign[:3] != b"||=" or _wordless(sign[3:])
+    return True
+
+
+def _wordless(text: bytes) -> bool:
+    """Whether no value begins at `text`, which stands behind the first character of an assignment."""
+    if text.lstrip(b" \t")[:1] in (b"|", b">"):
+        return False  # a block of YAML, or `=>`
+    text = text.lstrip(b"=>: \t")
+    if any(quote in text[:4] for quote in _QUOTES):
+        return False
+    word = text[:160].translate(_ENDS).split(b" ", 1)[0]
+    if word.translate(None, b"0123456789") != word or word.lower() in _SCHEMES:
+        return False
+    typed = text.lstrip(_TYPE).lstrip(b" \t")
+    return typed[:1] != b"=" or _wordless(typed[1:])
 
 
 def hits(data: bytes, low: bytes) -> "list[Hit]":
@@ -87,9 +134,8 @@ _NAME = b"0123456789abcdefghijklmnopqrstuvwxyz_-."
 
 
 def _look(word: bytes, at: int, end: int, data: bytes, low: bytes) -> "Hit | None":
-    # Most words in prose and code are followed by nothing like an assignment: told without a pattern.
-    near = low[end : end + 44]
-    if not any(sign in near for sign in (b"=", b":", b",", b"(", b">", b" ", b"\t", b"\n")):
+    # A flag's value needs no sign of assignment.
+    if b"--" not in low[max(0, at - 60) : at] and nothing(data[end : end + 420]):
         return None
     match = _pattern(word).match(data, end, end + 420)
     if match is None:

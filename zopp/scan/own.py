@@ -1,11 +1,11 @@
 """The project's own secrets, found in any text without holding one (spec guard 8). Lean.
 
-The index lies in git's common folder, 0600, never committed: for each form of each value a keyed 24-bit hash of its
-first eight bytes, its length, and a keyed BLAKE2b hash of the whole. Its key lies outside the repository, beside the
-user's keys: with both one can test guesses of weak values, with one of them nothing.
+The index lies in git's common folder, 0600, never committed: for each form of each value a keyed sum over its first
+eight bytes (itself masked with a key stream), its length, and a keyed BLAKE2b hash of the whole. Its key lies outside
+the repository, beside the user's keys: with both one can test guesses of weak values, with one of them nothing.
 
-Looking: every eight-byte window of the added lines is hashed with one multiplication; where that is known, the whole is
-hashed and compared. Beyond `WINDOWED` bytes only whole tokens are compared, and the report says so.
+Looking: the sums of all eight-byte windows of a text are one multiplication of two long integers; where a sum is known,
+the whole is hashed and compared.
 """
 
 import os
@@ -16,16 +16,19 @@ from zopp import _fast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 WINDOW = 8
-WINDOWED = 64 << 10
+# How much is multiplied at once: the integers are four times as long.
+BLOCK = 64 << 10
 LEAST_LINE = 16
 MAX_LENGTH = 8192
-_MAGIC = b"zopp-guard-index-1\n"
+_MAGIC = b"zopp-guard-index-2\n"
 _RECORD = 20  # length 2, name 2, hash 16
 _SHORT = 4
+# The mark of values shorter than a window; no sum is as large.
+_NO_WINDOW = 0xFFFFFFFF
 _DENIED = frozenset(
     b"""
     localhost changeme password username postgres database development production staging default example undefined
@@ -130,19 +133,20 @@ def build(
 
     names: "list[str]" = []
     records: "dict[tuple[int, bytes], tuple[int, int]]" = {}
-    multiplier = _multiplier(key)
+    sums = _Sums(key)
     for name, value in values:
         number = len(names)
         names.append(name)
         if number > 0xFFFF:
             raise ValueError("an index has at most 65,536 values")
         if len(value) < WINDOW:
-            records.setdefault((0, _whole(key, value)), (len(value), number))
+            records.setdefault((_NO_WINDOW, _whole(key, value)), (len(value), number))
             continue
         for form in forms(value):
-            mark = _mark(int.from_bytes(form[:WINDOW], sys.byteorder), multiplier)
-            records.setdefault((mark, _whole(key, form)), (len(form), number))
+            records.setdefault((sums.of(form), _whole(key, form)), (len(form), number))
     rows = sorted((mark, size, number, digest) for (mark, digest), (size, number) in records.items())
+    marks = b"".join([mark.to_bytes(4, sys.byteorder) for mark, _, _, _ in rows])
+    nonce = _fast.hmac_sha256(key, b"zopp-guard-index-nonce" + marks)[:16]
     head = json.dumps(
         {
             "order": sys.byteorder,
@@ -151,25 +155,56 @@ def build(
             "environments": dict(environments),
             "clear": sorted(clear),
             "repository": _name(key),
+            "nonce": nonce.hex(),
         },
         separators=(",", ":"),
     ).encode()
-    marks = b"".join([mark.to_bytes(4, sys.byteorder) for mark, _, _, _ in rows])
     body = b"".join([size.to_bytes(2, "big") + number.to_bytes(2, "big") + digest for _, size, number, digest in rows])
-    return _MAGIC + head + b"\n" + marks + body
+    return _MAGIC + head + b"\n" + _masked(marks, key, nonce) + body
 
 
 def _name(key: bytes) -> str:
     return _fast.hmac_sha256(key, b"zopp-guard-index-name")[:16].hex()
 
 
-def _multiplier(key: bytes) -> int:
-    return int.from_bytes(_fast.hmac_sha256(key, b"zopp-guard-index-window")[:8], "big") | 1
+class _Sums:
+    """The keyed sums over windows: each byte through a keyed table, times the factor of its place. Below 2**32."""
+
+    __slots__ = ("_factors", "_lanes", "_table")
+
+    def __init__(self, key: bytes, order: "Any" = sys.byteorder) -> None:
+        drawn = _fast.hmac_sha256(key, b"zopp-guard-index-window")
+        # 21 bits each: eight of them, times 255, fill 32 bits and no more.
+        self._factors = [int.from_bytes(drawn[at : at + 3], "little") & 0x1FFFFF | 1 for at in range(0, 24, 3)]
+        by = _stream(key, b"table", 512)
+        self._table = bytes([byte for _, byte in sorted((by[2 * byte : 2 * byte + 2], byte) for byte in range(256))])
+        places: "list[int]" = list(range(WINDOW)) if order == "big" else list(range(WINDOW))[::-1]
+        self._lanes: int = sum(factor << (32 * place) for factor, place in zip(self._factors, places, strict=True))
+
+    def of(self, form: bytes) -> int:
+        """The sum over the first window of a form."""
+        return sum(self._table[byte] * factor for byte, factor in zip(form, self._factors, strict=False))
+
+    def all(self, text: bytes, order: "Any" = sys.byteorder) -> memoryview:
+        """The sum over every window of a text, four bytes each in an order of bytes; the text is as long as one or
+        longer."""
+        count = len(text)
+        wide = bytearray(4 * count)
+        wide[3 if order == "big" else 0 :: 4] = text.translate(self._table)
+        product = (int.from_bytes(wide, order) * self._lanes).to_bytes(4 * (count + WINDOW), order)
+        first = WINDOW if order == "big" else WINDOW - 1
+        return memoryview(product)[4 * first : 4 * (first + count - WINDOW + 1)]
 
 
-def _mark(window: int, multiplier: int) -> int:
-    # Never 0, which stands for values shorter than a window.
-    return (window * multiplier & 0xFFFFFFFFFFFFFFFF) >> 40 | 1
+def _stream(key: bytes, label: bytes, size: int) -> bytes:
+    """`size` bytes that only a holder of the key can make. A key is of one length, so what is hashed is unambiguous."""
+    return _fast.shake256(b"zopp-guard-index-stream" + key + label, size)
+
+
+def _masked(marks: bytes, key: bytes, nonce: bytes) -> bytes:
+    """The marks under a key stream of their own, or back."""
+    stream = int.from_bytes(_stream(key, b"marks" + nonce, len(marks)), "little")
+    return (int.from_bytes(marks, "little") ^ stream).to_bytes(len(marks), "little")
 
 
 def _whole(key: bytes, form: bytes) -> bytes:
@@ -177,19 +212,19 @@ def _whole(key: bytes, form: bytes) -> bytes:
 
 
 class Index:
-    """An index that was read. `mode`: how the last text was looked through, `windows`, or `tokens` for a large one."""
+    """An index that was read."""
 
     def __init__(self, head: "dict[str, Any]", data: bytes, start: int, key: bytes) -> None:
         self.head = head
-        self.mode = ""
         self.key = key
-        self._multiplier = _multiplier(key)
+        self._sums = _Sums(key)
         count = head["count"]
-        self._marks = memoryview(data)[start : start + 4 * count].cast("I")
-        self._known = set(self._marks)
+        marks = _masked(data[start : start + 4 * count], key, bytes.fromhex(head["nonce"]))
+        self._marks = memoryview(marks).cast("I")
+        self._known = set(self._marks.tolist())
         self._records = data[start + 4 * count :]
-        self._short = 0 in self._known
-        self._known.discard(0)
+        self._short = _NO_WINDOW in self._known
+        self._known.discard(_NO_WINDOW)
 
     @property
     def environments(self) -> "dict[str, str]":
@@ -207,14 +242,17 @@ class Index:
             lines = [number for number, _ in added]
         out: "list[tuple[int, int, str]]" = []
         for view in _views(text):
-            found = self._windows(view) if len(view) <= WINDOWED else self._tokens(view)
-            self.mode = "windows" if len(view) <= WINDOWED else "tokens"
-            if self._short:
-                found.update(self._scalars(view))
-            for at in sorted(found):
+            for at, name in sorted(self.places(view).items()):
                 line, column = _position(view, at)
-                out.append((line if lines is None else lines[line - 1] if line <= len(lines) else 1, column, found[at]))
+                out.append((line if lines is None else lines[line - 1] if line <= len(lines) else 1, column, name))
         return out
+
+    def places(self, view: bytes) -> "dict[int, str]":
+        """Offset in a text -> the name of the value that begins there."""
+        found = self._windows(view)
+        if self._short:
+            found.update(self._scalars(view))
+        return found
 
     def _lookup(self, mark: int, data: bytes, at: int) -> "tuple[int, str] | None":
         """(length, name) of the value that begins at `at`, whose window's mark is known."""
@@ -239,37 +277,18 @@ class Index:
 
     def _windows(self, data: bytes) -> "dict[int, str]":
         out: "dict[int, str]" = {}
-        multiplier, known = self._multiplier, self._known
+        known = self._known
         ends: "dict[str, int]" = {}
-        candidates: "list[tuple[int, int]]" = []
-        for lane in range(WINDOW):
-            stop = (len(data) - lane) // WINDOW * WINDOW + lane
-            words = memoryview(data)[lane:stop].cast("Q") if stop > lane else ()
-            marks = [(word * multiplier & 0xFFFFFFFFFFFFFFFF) >> 40 | 1 for word in words]
-            if known.isdisjoint(marks):
+        for start in range(0, len(data) - WINDOW + 1, BLOCK):
+            sums = self._sums.all(data[start : start + BLOCK + WINDOW - 1]).cast("I").tolist()
+            if known.isdisjoint(sums):
                 continue
-            candidates += [(number * WINDOW + lane, mark) for number, mark in enumerate(marks) if mark in known]
-        for at, mark in sorted(candidates):
-            hit = self._lookup(mark, data, at)
-            if hit is not None and at >= ends.get(hit[1], 0):
-                out[at] = hit[1]
-                ends[hit[1]] = at + hit[0]
-        return out
-
-    def _tokens(self, data: bytes) -> "dict[int, str]":
-        out: "dict[int, str]" = {}
-        at = 0
-        for token in data.translate(_SPACED).split(b" "):
-            if len(token) >= WINDOW:
-                for skip in _starts(token):
-                    if len(token) - skip < WINDOW:
-                        continue
-                    mark = _mark(int.from_bytes(token[skip : skip + WINDOW], sys.byteorder), self._multiplier)
-                    if mark in self._known:
-                        hit = self._lookup(mark, data, at + skip)
-                        if hit is not None:
-                            out[at + skip] = hit[1]
-            at += len(token) + 1
+            for number, mark in enumerate(sums):
+                if mark in known:
+                    hit = self._lookup(mark, data, start + number)
+                    if hit is not None and start + number >= ends.get(hit[1], 0):
+                        out[start + number] = hit[1]
+                        ends[hit[1]] = start + number + hit[0]
         return out
 
     def _scalars(self, data: bytes) -> "dict[int, str]":
@@ -281,19 +300,61 @@ class Index:
                 head, found, value = line.partition(sign)
                 text = value.strip().rstrip(b",;").strip(b"\"'")
                 if found and _SHORT <= len(text) < WINDOW:
-                    hit = self._lookup(0, text, 0)
+                    hit = self._lookup(_NO_WINDOW, text, 0)
                     if hit is not None and hit[0] == len(text):
                         out[at + len(head) + 1] = hit[1]
             at += len(line) + 1
         return out
 
 
-_SPACED = bytes(0x20 if chr(b) in " \t\r\n\"'`,;()[]{}<>|" else b for b in range(256))
+class Stream:
+    """Looks through a file that comes in blocks, holding little more than one: `through` hands them on, and then
+    `found` is (line, column, name) of each value."""
+
+    __slots__ = ("_codec", "_index", "_line", "_rest", "found")
+
+    def __init__(self, index: Index) -> None:
+        self.found: "list[tuple[int, int, str]]" = []
+        self._index = index
+        self._rest = b""
+        self._line = 0
+        self._codec: "str | None" = None
+
+    def through(self, blocks: "Iterable[bytes]") -> "Iterator[bytes]":
+        """The blocks, each after it was looked through as far as it goes."""
+        for part in blocks:
+            self._rest += part
+            if len(self._rest) >= 16 * MAX_LENGTH:
+                self._look(last=False)
+            yield part
+        self._look(last=True)
+
+    def _look(self, *, last: bool) -> None:
+        from zopp.scan import text
+
+        data = self._rest
+        if self._codec is None:
+            self._codec, mark = text.encoding(data)
+            data = data[mark:]
+        # What begins behind the cut is looked for in the next round: no value is longer than what is kept for it.
+        cut = len(data) if last else len(data) - MAX_LENGTH
+        if self._codec:
+            cut = cut if last else cut // 4 * 4
+            view, end = _utf8(data, self._codec), len(_utf8(data[:cut], self._codec))
+        else:
+            # A line stays whole, since short values are told by what stands before them on it.
+            cut = cut if last else data.rfind(b"\n", 0, cut) + 1 or cut
+            view, end = data, cut
+        for at, name in sorted(self._index.places(view).items()):
+            if at < end or last:
+                line, column = text.position(view, at)
+                self.found.append((self._line + line, column, name))
+        self._line += view.count(b"\n", 0, end)
+        self._rest = data[cut:]
 
 
-def _starts(token: bytes) -> "list[int]":
-    """Where inside a token a value may begin: at its start and behind signs."""
-    return [0, *[at + 1 for at, byte in enumerate(token[:200]) if byte in b"=:/@&?-+_."]]
+def _utf8(data: bytes, codec: str) -> bytes:
+    return data.decode(codec, "replace").encode("utf-8", "surrogatepass")
 
 
 def _views(data: bytes) -> "list[bytes]":

@@ -56,6 +56,8 @@ def summary(result: "Result") -> str:
     """What was judged, and what came of it."""
     found, odd, out = len(result.findings), len(result.problems), len(result.suppressed)
     judged = f"{result.files} file{'s' * (result.files != 1)}, {_size(result.bytes)}"
+    if result.streamed:
+        judged += f" ({result.streamed} of them over 4 MB, searched in blocks)"
     if result.commits:
         judged = f"{result.commits} commit{'s' * (result.commits != 1)}, {judged}"
     if not result.files and not result.commits:
@@ -102,6 +104,7 @@ def plain(result: "Result") -> "dict[str, Any]":
         "commits": result.commits,
         "files": result.files,
         "bytes": result.bytes,
+        "in_blocks": result.streamed,
         "findings": [_plain(finding) for finding in ordered(result.findings)],
         "suppressed": [_plain(finding) for finding in ordered(result.suppressed)],
         "not_covered": result.not_covered,

@@ -89,7 +89,8 @@ def _own(result: "Result", environ: "Mapping[str, str]", common: str, rules: "Ru
     result.not_covered = sorted(scope for scope, state in rules.states.items() if made.get(scope) != state)
     if result.not_covered:
         what = ", ".join(result.not_covered)
-        result.notes.append(f"own secrets are not looked for in the newest form of {what}: zopp scan --reindex")
+        how = " --brokered (asks the policy server)" if not rules.brokered.isdisjoint(result.not_covered) else ""
+        result.notes.append(f"own secrets are not looked for in the newest form of {what}: zopp scan --reindex{how}")
         settings = rules.settings("")
         if settings and settings["guard"].get("require_index"):
             result.problems.append(Problem("zopp.toml", f"wants an index of own secrets, and there is none of {what}"))

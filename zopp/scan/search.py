@@ -41,7 +41,7 @@ def hits(data: bytes, depth: int = 0, user: "Bound | None" = None) -> "list[Hit]
     if user is not None:
         found = [hit for hit in found if not user.disabled(hit.rule)] + user.hits(data, low)
     if depth < DEPTH:
-        for at, plain, how in encoded.texts(data, runs):
+        for at, plain, how in encoded.texts(data, runs[0]):
             kind = binkeys.what(plain) if how == "base64" else None
             if kind is not None:
                 found.append(Hit(at, "binary-key", f"{kind}, inside {how}", plain, decoded=True))

@@ -222,6 +222,7 @@ def _shared(
         found = json.loads(said)
         result.files += found["files"]
         result.bytes += found["bytes"]
+        result.streamed += found["streamed"]
         result.own_mode = result.own_mode or found["own_mode"]
         for kind in ("findings", "suppressed"):
             for fields in found[kind]:
@@ -248,6 +249,7 @@ def _packed(result: Result) -> "dict[str, Any]":
     return {
         "files": result.files,
         "bytes": result.bytes,
+        "streamed": result.streamed,
         "own_mode": result.own_mode,
         "findings": rows(result.findings),
         "suppressed": rows(result.suppressed),

@@ -17,6 +17,11 @@ HEX = DIGITS + "abcdef"
 BASE64 = ALNUM + "+/"
 URLSAFE = ALNUM + "-_"
 
+# Where the keyword of every match of a rule stands, and so where it is looked for. A run: 16 or more letters, digits
+# and `_+/=-` in a row. RUN: inside one. NEAR: inside one or within 64 characters before it. TEXT: anywhere, which costs
+# most.
+RUN, NEAR, TEXT = "run", "near", "text"
+
 # A token does not begin inside other text of the base64 alphabet, except behind `//` and behind an escape.
 LEFT = r"(?:(?<![0-9A-Za-z+/])|(?<=://)|(?<=\\[nrt]))"
 RIGHT = r"(?![0-9A-Za-z])"
@@ -26,12 +31,12 @@ RIGHT = r"(?![0-9A-Za-z])"
 class Rule:
     """One token format.
 
-    keywords  lower case, at least three characters, one of them in every match; `word`: within a run of 16 or more of
-              letters, digits and `_+/=-`, which makes looking for it cheap
+    keywords  lower case, at least three characters, one of them in every match; `place`: RUN, NEAR or TEXT, where
     body      the pattern between LEFT and RIGHT (`raw`: the whole pattern), ASCII, its one group the secret
     entropy   least bits a character of the secret; `check` the name of a function of `zopp.scan.predicates`
     shown     what may be shown: a prefix that is the same in every token
     reach     how far before and behind a keyword a match may extend
+    first     every match begins with a keyword, though the pattern does not show it
     needs     a text that every match holds besides, which is looked for before the pattern runs; "" for none
     parts     an example, as parts to be joined; `false`: two texts that look alike and are not tokens
     """
@@ -46,11 +51,12 @@ class Rule:
     shown: str = ""
     entropy: float = 3.0
     check: str = ""
-    word: bool = True
+    place: str = RUN
     raw: bool = False
     multiline: bool = False
     reach: tuple[int, int] = field(default=(160, 2048))
     needs: str = ""
+    first: bool = False
 
     @property
     def pattern(self) -> bytes:
@@ -90,8 +96,8 @@ def prefixed(
         keywords=keywords or (prefix.lower(),),
         body=f"{LEFT}({re.escape(prefix)}[{classes[alphabet]}]{times}{re.escape(tail)}){right}",
         raw=True,
-        # What holds a dot or the like stands in no run of token characters.
-        word=all(keyword.replace("-", "_").replace("_", "").isalnum() for keyword in keywords or (prefix,)),
+        # What holds a dot or the like stands in no run of token characters, but right before one.
+        place=RUN if all(word.replace("-", "").replace("_", "").isalnum() for word in keywords or (prefix,)) else NEAR,
         shown=prefix,
         entropy=entropy,
         true=lambda: prefix + some(alphabet, count) + tail,

@@ -6,7 +6,7 @@ _GITHUB = (
     "https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/about-authentication-to-github"
 )
 _GITLAB = "https://docs.gitlab.com/security/tokens/#token-prefixes"
-_ATLASSIAN = "https://support.atlassian.com/organization-administration/docs/what-are-api-keys/"
+_ATLASSIAN = "https://support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account/"
 
 
 def _gitlab(id: str, title: str, prefix: str) -> Rule:

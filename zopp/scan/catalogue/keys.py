@@ -2,7 +2,7 @@
 
 import base64
 
-from zopp.scan.catalogue import ALNUM, BASE64, UPPER, URLSAFE, Rule, some
+from zopp.scan.catalogue import ALNUM, BASE64, NEAR, TEXT, UPPER, URLSAFE, Rule, some
 
 _BECH32 = "02-9ac-hj-np-z"
 _BECH32_TEXT = "023456789acdefghjklmnpqrstuvwxyz"
@@ -27,11 +27,12 @@ RULES = (
             rf"({_BODY}{{48,19000}})"
         ),
         raw=True,
-        word=False,
+        place=TEXT,
         multiline=True,
         shown="-----BEGIN … PRIVATE KEY-----",
         check="pem",
         entropy=0,
+        needs="PRIVATE KEY",
         reach=(80, 20000),
         true=lambda: f"-----BEGIN {'EC'} PRIVATE KEY-----\n{some(BASE64, 64)}\n{some(BASE64, 64, 8)}\n-----END",
         false=lambda: [
@@ -46,7 +47,7 @@ RULES = (
         keywords=("private-lines:",),
         body=r"Private-Lines: [0-9]{1,4}\s{1,4}([0-9A-Za-z+/=\s]{20,8000})",
         raw=True,
-        word=False,
+        place=TEXT,
         check="putty",
         shown="PuTTY-User-Key-File",
         reach=(16, 9000),
@@ -88,7 +89,7 @@ RULES = (
             r"([0-9A-Za-z+/]{42}[048AEIMQUYcgkosw]=)(?![0-9A-Za-z+/=])"
         ),
         raw=True,
-        word=False,
+        place=NEAR,
         entropy=4.0,
         true=lambda: "PrivateKey = " + some(ALNUM, 42) + "A=",
         false=lambda: ["PublicKey = " + some(ALNUM, 42) + "A=", "PrivateKey = " + "a" * 42 + "A="],
@@ -108,9 +109,9 @@ RULES = (
         title="a private JSON web key",
         link="https://www.rfc-editor.org/rfc/rfc7517",
         keywords=('"d"', "'d'", '"k"', "'k'"),
-        body=r"[\"'][dk][\"']\s{0,4}:\s{0,4}[\"']([\w-]{20,1400})[\"']",
+        body=r"(?:\"[dk]\"|'[dk]')\s{0,4}:\s{0,4}[\"']([\w-]{20,1400})[\"']",
         raw=True,
-        word=False,
+        place=NEAR,
         check="jwk",
         entropy=3.6,
         true=lambda: f'{{"kty":"OKP","crv":"Ed25519","x":"{some(URLSAFE, 43)}","d":"{some(URLSAFE, 43, 9)}"}}',
@@ -123,7 +124,7 @@ RULES = (
         keywords=("://",),
         body=_URL,
         raw=True,
-        word=False,
+        place=TEXT,
         check="url_password",
         entropy=0,
         reach=(40, 330),
@@ -138,7 +139,7 @@ RULES = (
         keywords=("@tcp(", "@unix("),
         body=r"(?<![\w.-])[\w.-]{1,40}:([^\s@/\"'<>`]{3,150})@(?:tcp|unix)\(",
         raw=True,
-        word=False,
+        place=TEXT,
         check="url_password",
         entropy=0,
         true=lambda: f"app:{some(ALNUM, 16)}@tcp(db:3306)/app",
@@ -154,9 +155,10 @@ RULES = (
             r"password\s{1,8}([^\s\"']{4,200})"
         ),
         raw=True,
-        word=False,
+        place=TEXT,
         check="value",
         entropy=0,
+        needs="password",
         true=lambda: "machine git.example.org login me password " + some(ALNUM, 16),
         false=lambda: [
             "machine git.example.org login me",
@@ -170,7 +172,7 @@ RULES = (
         keywords=(":_authtoken", ":_auth", ":_password"),
         body=r"/?:_(?:authToken|auth|password)[ \t]{0,4}=[ \t]{0,4}[\"']?([^\s\"'#;]{8,300})",
         raw=True,
-        word=False,
+        place=TEXT,
         check="value",
         entropy=2.8,
         true=lambda: "//npm.example.org/:_authToken=" + some(ALNUM, 36),
@@ -183,7 +185,7 @@ RULES = (
         keywords=('"auths"', '"auth"'),
         body=r"\"auth\"\s{0,8}:\s{0,8}\"([0-9A-Za-z+/]{8,2000}={0,2})\"",
         raw=True,
-        word=False,
+        place=TEXT,
         check="docker_auth",
         entropy=2.5,
         true=lambda: '{"auths":{"r.example.org":{"auth":"' + _AUTH + '"}}}',
@@ -196,7 +198,7 @@ RULES = (
         keywords=("client-key-data",),
         body=r"client-key-data[\"']?\s{0,4}:\s{0,4}[\"']?([0-9A-Za-z+/=]{100,20000})",
         raw=True,
-        word=False,
+        place=NEAR,
         reach=(16, 20000),
         true=lambda: "client-key-data: " + some(BASE64, 400),
         false=lambda: ["client-key-data: DATA+OMITTED", "client-key-data: " + "A" * 400],

@@ -3,7 +3,11 @@
 import pathlib
 import sys
 
-from zopp.scan.catalogue import LEFT, Rule, clouds, forges, keys, messaging, services
+from zopp.scan.catalogue import LEFT, NEAR, RUN, TEXT, Rule, clouds, forges, keys, messaging, services
+
+# Texts that several keywords hold, or that are rare and of one character, which are found fastest: only where these
+# are found are the keywords themselves looked for.
+GATES = ("~", "$", "@", '"auth', ":_", "private", "pscale_")
 
 
 def rules() -> list[Rule]:
@@ -14,6 +18,8 @@ def rules() -> list[Rule]:
 
 def anchored(rule: Rule) -> bool:
     """Whether every match begins where a keyword stands: then the pattern is tried there and nowhere else."""
+    if rule.first:
+        return True
     body = rule.pattern.decode().removeprefix(LEFT).lstrip("(")
     prefix = ""
     while body:
@@ -36,8 +42,7 @@ def render() -> str:
         "# (id, title, pattern, least entropy, predicate, prefix, reach before, behind, dot-all, needs, anchored)",
         "RULES = (",
     ]
-    words: dict[str, list[int]] = {}
-    texts: dict[str, list[int]] = {}
+    places: dict[str, dict[str, list[int]]] = {RUN: {}, NEAR: {}, TEXT: {}}
     for number, rule in enumerate(every):
         fields = (
             rule.id, rule.title, rule.pattern, rule.entropy, rule.check, rule.shown, *rule.reach, rule.multiline,
@@ -45,15 +50,22 @@ def render() -> str:
         )  # fmt: skip
         lines.append(f"    {fields!r},")
         for keyword in rule.keywords:
-            (words if rule.word else texts).setdefault(keyword, []).append(number)
+            places[rule.place].setdefault(keyword, []).append(number)
+    texts: dict[str, list[str]] = {}
+    for keyword in sorted(places[TEXT]):
+        texts.setdefault(next((gate for gate in GATES if gate in keyword), keyword), []).append(keyword)
     lines += [
         ")",
-        "# keyword -> rules: those that stand inside a run of 16 or more token characters, and all others",
-        "WORDS = {",
+        "# keyword -> rules, by where the keyword stands in every match: inside a run, in one or shortly before one",
     ]
-    lines += [f"    {keyword.encode()!r}: {tuple(numbers)!r}," for keyword, numbers in sorted(words.items())]
-    lines += ["}", "TEXTS = {"]
-    lines += [f"    {keyword.encode()!r}: {tuple(numbers)!r}," for keyword, numbers in sorted(texts.items())]
+    for name, place in (("RUNS", RUN), ("NEAR", NEAR)):
+        lines.append(f"{name} = {{")
+        lines += [f"    {keyword.encode()!r}: {tuple(found)!r}," for keyword, found in sorted(places[place].items())]
+        lines.append("}")
+    lines += ["# what is looked for in a whole text -> the keywords that hold it, each with its rules", "TEXTS = {"]
+    for gate, keywords in sorted(texts.items()):
+        inner = ", ".join(f"({keyword.encode()!r}, {tuple(places[TEXT][keyword])!r})" for keyword in keywords)
+        lines.append(f"    {gate.encode()!r}: ({inner},),")
     return "\n".join([*lines, "}"]) + "\n"
 
 

@@ -1,9 +1,13 @@
 """Chat, mail, webhooks, payments, shops."""
 
-from zopp.scan.catalogue import ALNUM, DIGITS, HEX, UPPER, URLSAFE, Rule, some
+import base64
+
+from zopp.scan.catalogue import ALNUM, DIGITS, HEX, NEAR, TEXT, UPPER, URLSAFE, Rule, some
 
 _SLACK = "https://docs.slack.dev/authentication/tokens/"
 _STRIPE = "https://docs.stripe.com/keys"
+# A bot's token begins with its id, a number of two digits or more, in base64: every way in which that can begin.
+_DISCORD_IDS = tuple(sorted({base64.b64encode(b"%d0" % number)[:3].decode().lower() for number in range(10, 100)}))
 
 
 def _uuid(seed: int = 7) -> str:
@@ -19,7 +23,6 @@ RULES = (
         keywords=("xox",),
         body=r"(xox(?:[bparscd]|e(?:\.xox[bp])?)-[0-9A-Za-z-]{20,300})",
         shown="xoxb-",
-        word=False,
         true=lambda: f"xoxb-{some(DIGITS, 12)}-{some(DIGITS, 13)}-{some(ALNUM, 24)}",
         false=lambda: ["xoxb-" + some(DIGITS, 9), "xoxb-" + "x" * 40],
     ),
@@ -40,7 +43,7 @@ RULES = (
         keywords=("hooks.slack",),
         body=r"hooks\.slack(?:-gov)?\.com/((?:services|triggers|workflows)/[0-9A-Z]{8,14}/[0-9A-Z]{8,20}/[0-9A-Za-z]{20,32})",
         raw=True,
-        word=False,
+        place=NEAR,
         shown="https://hooks.slack.com/",
         true=lambda: (
             f"https://hooks.slack.com/services/T{some(UPPER + DIGITS, 9)}/B{some(UPPER + DIGITS, 9)}/{some(ALNUM, 24)}"
@@ -54,10 +57,9 @@ RULES = (
         id="discord-webhook",
         title="a Discord webhook address",
         link="https://docs.discord.com/developers/resources/webhook",
-        keywords=("/api/webhooks/",),
+        keywords=("webhooks/",),
         body=r"discord(?:app)?\.com/api/(?:v[0-9]{1,2}/)?webhooks/([0-9]{17,20}/[\w-]{60,80})",
         raw=True,
-        word=False,
         shown="https://discord.com/api/webhooks/",
         true=lambda: f"https://discord.com/api/webhooks/{some(DIGITS, 19)}/{some(URLSAFE, 68)}",
         false=lambda: [
@@ -69,24 +71,9 @@ RULES = (
         id="discord-token",
         title="a Discord bot token",
         link="https://docs.discord.com/developers/reference#authentication",
-        keywords=(
-            "mta",
-            "mtb",
-            "mte",
-            "mti",
-            "mtm",
-            "mtq",
-            "mtu",
-            "mty",
-            "ota",
-            "ote",
-            "oti",
-            "otk",
-            "njk",
-            "nza",
-            "odk",
-        ),
-        body=r"([MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40})(?![\w-])",
+        keywords=_DISCORD_IDS,
+        first=True,
+        body=r"((?:M[Tjz]|N[DTjz]|O[DT])[AEIMQUYcgk][\w-]{21,25}\.[\w-]{6}\.[\w-]{27,40})(?![\w-])",
         entropy=4.0,
         check="discord",
         true=lambda: "MTE4NDU2NzM4MjkxMDQ3NTY2Ng" + "." + some(ALNUM, 6) + "." + some(URLSAFE, 38),
@@ -99,7 +86,7 @@ RULES = (
         keywords=("webhook.office.com/",),
         body=r"webhook\.office\.com/(webhookb2/[0-9a-f-]{36}@[0-9a-f-]{36}/IncomingWebhook/[0-9a-f]{32}/[0-9a-f-]{36})",
         raw=True,
-        word=False,
+        place=NEAR,
         shown="https://….webhook.office.com/",
         true=lambda: (
             f"https://a.webhook.office.com/webhookb2/{_uuid()}@{_uuid(8)}/IncomingWebhook/{some(HEX, 32)}/{_uuid(9)}"
@@ -116,7 +103,7 @@ RULES = (
         keywords=(":aa",),
         body=r"(?<![0-9A-Za-z+/])(?:bot)?([0-9]{8,10}:AA[\w-]{33})(?![\w-])",
         raw=True,
-        word=False,
+        place=NEAR,
         entropy=3.5,
         true=lambda: f"{some(DIGITS, 10)}:AA{some(URLSAFE, 33)}",
         false=lambda: ["1234567890:AA" + some(ALNUM, 9), "1234567890:AA" + "a" * 33],
@@ -128,7 +115,7 @@ RULES = (
         keywords=("sg.",),
         body=r"(SG\.[\w-]{22}\.[\w-]{43})(?![\w-])",
         shown="SG.",
-        word=False,
+        place=NEAR,
         true=lambda: f"SG.{some(URLSAFE, 22)}.{some(URLSAFE, 43)}",
         false=lambda: ["SG." + some(ALNUM, 22), f"SG.{'a' * 22}.{'a' * 43}"],
     ),
@@ -139,14 +126,14 @@ RULES = (
         keywords=("twilio",),
         body=r"(?i:twilio)[\w .:=\"'>-]{0,60}?(?<![0-9A-Za-z])((?:SK|AC)?[0-9a-f]{32})(?![0-9A-Za-z])",
         raw=True,
-        word=False,
+        place=TEXT,
         true=lambda: "TWILIO_AUTH_TOKEN=" + some(HEX, 32),
         false=lambda: ["TWILIO_AUTH_TOKEN=" + some(HEX, 9), "TWILIO_AUTH_TOKEN=" + "a" * 32],
     ),
     Rule(
         id="mailgun-key",
         title="a Mailgun key",
-        link="https://documentation.mailgun.com/docs/mailgun/user-manual/api-key-mgmt",
+        link="https://documentation.mailgun.com/docs/mailgun/user-manual/api-key-mgmt/rbac-mgmt",
         keywords=("key-",),
         body=r"(key-[0-9a-f]{32})",
         shown="key-",
@@ -221,7 +208,7 @@ RULES = (
         keywords=("access_token$",),
         body=r"(access_token\$(?:production|sandbox)\$[0-9a-z]{16}\$[0-9a-f]{32})",
         shown="access_token$",
-        word=False,
+        place=TEXT,
         true=lambda: f"access_token$production${some(HEX, 16)}${some(HEX, 32)}",
         false=lambda: ["access_token$production$" + some(HEX, 16), f"access_token$production${'a' * 16}${'a' * 32}"],
     ),

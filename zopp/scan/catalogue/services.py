@@ -1,6 +1,6 @@
 """AI providers, monitoring, and other services."""
 
-from zopp.scan.catalogue import ALNUM, DIGITS, HEX, UPPER, URLSAFE, Rule, prefixed, some
+from zopp.scan.catalogue import ALNUM, DIGITS, HEX, NEAR, UPPER, URLSAFE, Rule, prefixed, some
 
 
 def _uuid(seed: int = 7) -> str:
@@ -223,7 +223,7 @@ RULES = (
         keywords=("sk.eyj",),
         body=r"(sk\.eyJ[\w-]{40,300}\.[\w-]{20,60})(?![\w-])",
         shown="sk.",
-        word=False,
+        place=NEAR,
         true=lambda: f"sk.eyJ{some(ALNUM, 80)}.{some(URLSAFE, 22)}",
         false=lambda: ["sk.eyJ" + some(ALNUM, 9), f"sk.eyJ{'a' * 80}.{'a' * 22}"],
     ),
@@ -234,7 +234,7 @@ RULES = (
         keywords=("ssws", "okta"),
         body=r"(?i:SSWS[ \t]{1,4}|okta[\w.\"' -]{0,40}[=:][ \t\"']{0,4})(00[\w-]{40})(?![\w-])",
         raw=True,
-        word=False,
+        place=NEAR,
         entropy=4.0,
         true=lambda: "Authorization: SSWS 00" + some(URLSAFE, 40),
         false=lambda: ["SSWS 00" + some(ALNUM, 9), "SSWS 00" + "a" * 40],
