@@ -285,3 +285,15 @@ def test_a_commit_whose_files_are_not_here(alice: User, gone: bool) -> None:
     alice.path(f".git/objects/{blob[:2]}/{blob[2:]}").unlink()
     found = review(alice, code=3)
     assert codes(found, "unknown") == {"git.failed"} and codes(found, "warning") == {"guarding"}
+
+
+def test_any_number_of_them(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zopp.review.judging._MAX_FAULTS", 3)
+    for number in range(5):
+        alice.write(f"conf/{number}.enc.yaml", PLAIN)
+        alice.write(f"conf/{number}.y.enc.yaml", "a: [\n")
+    alice.commit()
+    found = review(alice, code=1)
+    messages = [remark["message"] for remark in found["remarks"]]  # type: ignore[attr-defined]
+    assert sum("password" in message for message in messages) == 3 and len(messages) == 8
+    assert {"2 more places are not encrypted", "2 more files cannot be judged"} <= set(messages)

@@ -45,6 +45,9 @@ WORKFLOWS = re.compile(
 
 _OWNED = "Whether an owner agreed only the forge knows; CODEOWNERS makes it a required review"
 
+_MAX_FAULTS = 500
+"""Of plaintext: a branch may hold any number, and each is compared with all that was said before."""
+
 _VALUE = re.compile(r"(?=[^\s]*[0-9])(?=[^\s]*[A-Za-z])[A-Za-z0-9+/=_-]{24,}\Z")
 _WORDS = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*\Z|[a-z][a-z0-9]*([-_][a-z0-9]+)*\Z|[A-Za-z]+[0-9]{0,4}\Z")
 
@@ -400,7 +403,9 @@ def _plaintext(sides: Sides) -> None:
             fix="fetch them whole: no shallow or partial clone (fetch-depth: 0, GIT_DEPTH: 0, no filter)",
         )  # fmt: skip
         return
-    for fault in found.faults:
+    if len(found.faults) > _MAX_FAULTS:
+        review.say(BLOCKER, "guard.more", f"{len(found.faults) - _MAX_FAULTS} more places are not encrypted")
+    for fault in found.faults[:_MAX_FAULTS]:
         where = f"line {fault.line}: " if fault.line > 1 else ""
         if head.entry(fault.path) == (fault.mode, fault.blob):
             since = f" (since {fault.commit[:12]})" if fault.commit else ""
@@ -413,7 +418,9 @@ def _plaintext(sides: Sides) -> None:
         code = "guard." + fault.rule.replace("-", "_")
         review.say(BLOCKER, code, message, fault.path, environment=environment, fix=fix, line=line)
     blocked = {remark.place for remark in review.remarks if remark.severity == BLOCKER}
-    for problem in found.problems:
+    if len(found.problems) > _MAX_FAULTS:
+        review.say(UNKNOWN, "guard.unknown", f"{len(found.problems) - _MAX_FAULTS} more files cannot be judged")
+    for problem in found.problems[:_MAX_FAULTS]:
         # What cannot be read for a reason that blocks anyway is said once.
         if problem.path not in blocked:
             inside = f" in commit {problem.commit[:12]}" if problem.commit else ""
