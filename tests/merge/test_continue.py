@@ -445,6 +445,36 @@ def test_what_git_takes_as_it_is_behind_statements_signed_again(pair: Team, how:
     clean(alice)
 
 
+def test_what_git_took_and_another_has_to_sign_is_said(pair: Team) -> None:
+    """Bob signed a statement about dev; behind it alice wrote staging, which he may only read."""
+    alice, bob = pair.alice, pair.bob
+    alice.ok("grant", "bob", "read", "api")
+    pair.grant("bob", "admin", "api/dev")
+    bob.git("checkout", "-q", "-b", "work")
+    bob.ok("grant", "ci", "read", "api/dev", "-m", "ci reads dev")
+    bob.git("push", "-q", "origin", "work")
+    alice.git("fetch", "-q", "origin")
+    alice.git("checkout", "-q", "work")
+    alice.set("S", "s1", "staging")
+    alice.share("S")
+    alice.git("checkout", "-q", "main")
+    alice.ok("group", "create", "ops", "-m", "ops")
+    alice.push()
+    bob.git("fetch", "-q", "origin")
+    bob.git("reset", "-q", "--hard", "origin/work")
+    assert run_git(bob, "rebase", "origin/main")[0] == 1
+    done = bob.ok("merge", "--continue")
+    assert "api/staging is not as the policy wants it: alice-laptop" in done.err
+    assert bob.git("status", "--porcelain") == ""
+    bob.git("push", "-q", "origin", "HEAD:refs/heads/rebased")
+    alice.git("fetch", "-q", "origin")
+    alice.git("checkout", "-q", "rebased")
+    assert alice.zopp("verify").code == 1
+    alice.ok("sign", "-e", "staging", "--only", "S", "-m", "S, looked at")
+    assert alice.get("S", "staging") == "s1"
+    clean(alice)
+
+
 def test_a_commit_that_git_picks_without_stopping_is_for_a_writer_to_look_at(pair: Team) -> None:
     """Its statement stayed behind. No merge is under way, so nothing is signed until the keys are named."""
     alice = pair.alice

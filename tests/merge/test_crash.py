@@ -107,10 +107,10 @@ def writes(quick: tuple[int, ...]) -> Iterable[int]:
 
 
 QUICK = {
-    "merge": (1, 4, 9, 14, 19, 24, 30, 37, 45, 399),
-    "rebase": (2, 12, 25, 40, 55, 70, 399),
-    "cherry-pick": (2, 12, 25, 40, 55, 70, 399),
-    "rebase, statements": (12, 40, 70, 90, 110, 125, 140, 150, 399),
+    "merge": (1, 4, 9, 14, 19, 24, 30, 37, 399),
+    "rebase": (12, 40, 70, 399),
+    "cherry-pick": (12, 40, 70, 399),
+    "rebase, statements": (40, 90, 125, 140, 155, 399),
 }
 
 
@@ -148,7 +148,7 @@ def test_what_somebody_writes_after_the_crash_is_not_signed(
     """Dead in the middle, and then a holder of the data key edits the file by hand: no manifest ever lists that."""
     alice = prepared(tmp_path, kind)
     saved = Saved(alice, tmp_path)
-    for number in writes(QUICK[kind][1:-1:2]):
+    for number in writes(QUICK[kind][1:-1]):
         if not attempt(alice, number, monkeypatch, "merge", "--continue"):
             break
         under_way = alice.git("status", "--porcelain") != ""

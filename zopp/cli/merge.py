@@ -170,6 +170,8 @@ def _follow(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _T
         for text in work.warnings:
             ctx.warn(text)
         told.warnings += work.warnings
+        if not work.plans:
+            return False
         mergework.check_untouched(work)
         _say(ctx, work, told, dry=False)
         mergework.stage(work, mergework.write(work), ctx.env)

@@ -129,7 +129,7 @@ def follow(
     op, record = Operation("rebase", head, tip, tip), mergerecord.Record(head, tip, tip, tip=tip)
     work = Work(op, sides, Draft(sides.ws, signer(sides.ws, passphrase), now()), record, {}, [])
     make(work, keyring)
-    return work if work.plans else None
+    return work if work.plans or work.warnings else None
 
 
 def make(work: Work, keyring: Keyring) -> None:
