@@ -137,7 +137,8 @@ def test_s20_protecting_is_a_removal(team: Team) -> None:
         "key": "BASE",
         "why": ["direct"],
     }
-    assert exposed in said["exposed"]
+    assert [exposed] == [{name: each[name] for name in exposed} for each in said["exposed"]]
+    assert all(len(each["commits"]) >= 1 for each in said["exposed"])
     assert team.bob.recipient.encode() in before
     assert team.bob.recipient.encode() not in team.alice.read("secrets/prod.yaml")
     team.sync()

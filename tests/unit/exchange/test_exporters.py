@@ -79,9 +79,16 @@ def test_a_secret_manifest_holds_the_bytes(values: dict[str, str]) -> None:
     kept = {name: value for name, value in values.items() if not any("\ud800" <= char <= "\udfff" for char in value)}
     data = exporters.export(kept, "k8s", secret="app.secrets-1", namespace="shop")
     document = yaml.safe_load(data)
-    kubernetes_validate.validate(document, "1.37", strict=True)
     assert document["metadata"] == {"name": "app.secrets-1", "namespace": "shop"}
     assert {name: base64.b64decode(text, validate=True).decode() for name, text in document["data"].items()} == kept
+
+
+@pytest.mark.parametrize("values", [{}, {"A": "", "y": "it's\n"}])
+def test_kubernetes_own_schema_takes_it(values: dict[str, str]) -> None:
+    document = yaml.safe_load(exporters.export(values, "k8s", secret="app.secrets-1", namespace="shop"))
+    kubernetes_validate.validate(document, "1.37", strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document | {"data": {"A": 1}}, "1.37", strict=True)
 
 
 @pytest.mark.parametrize("name", ["0x10", "1.5", "true", "no", "1e3", "a" * 253, "a.b-c.d"])
