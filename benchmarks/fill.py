@@ -5,7 +5,7 @@ import sys
 
 from zopp import sopsfile
 from zopp.cli.context import Context
-from zopp.repo.draft import timestamp
+from zopp.repo.clock import timestamp
 from zopp.repo.environment import open_environment
 
 

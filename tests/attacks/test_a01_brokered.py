@@ -18,7 +18,7 @@ from zopp.policy import apply as policy_apply, log, manifest as manifests, state
 from zopp.policy.manifest import FileEntry
 from zopp.protocol.release import Response
 from zopp.repo.brokered import Stanza
-from zopp.repo.draft import now
+from zopp.repo.clock import now
 from zopp.repo.environment import open_environment
 from zopp.repo.unlock import Keyring, decrypt
 from zopp.repo.workspace import Workspace, open_workspace

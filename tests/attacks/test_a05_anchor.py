@@ -11,7 +11,7 @@ import pytest
 from tests.support import Team, User, refused
 from zopp.keys import sshsig
 from zopp.policy import log, manifest as manifests, statement
-from zopp.repo.draft import now
+from zopp.repo.clock import now
 
 # --- A5: four commits by somebody without any key, on three kinds of clone
 

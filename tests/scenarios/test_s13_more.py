@@ -10,7 +10,7 @@ import pytest
 from tests.scenarios.test_s11_roles import may
 from tests.support import ENVIRONMENTS, Team, User, refused
 from zopp.policy import log, statement
-from zopp.repo.draft import now
+from zopp.repo.clock import now
 
 POLICY = ".zopp/policy.jsonl"
 DEV = ("secrets/dev.yaml", ".zopp/manifest/api/dev.json", ".zopp/manifest/api/dev.json.sig")

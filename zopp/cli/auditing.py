@@ -21,7 +21,7 @@ from zopp.protocol import mirror, replay
 from zopp.protocol.receipt import Receipt
 from zopp.protocol.replay import Found, Replay
 from zopp.repo import git, journal, layout, subjects
-from zopp.repo.draft import now
+from zopp.repo.clock import now
 from zopp.repo.environment import people_name
 from zopp.repo.signer import signer
 from zopp.repo.userdirs import state as state_of

@@ -3,6 +3,8 @@
 stdout is data, everything else is stderr with the prefix `zopp:`; prompts go to the terminal.
 """
 
+from __future__ import annotations
+
 import getpass
 import json
 import os
@@ -10,16 +12,17 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zopp.cli import fast
 from zopp.errors import Unknown, UsageError
 from zopp.repo.brokered import Releaser, Stanza
-from zopp.repo.changing import changing
-from zopp.repo.draft import Draft
 from zopp.repo.environment import people_name
 from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from zopp.repo.draft import Draft
 
 
 @dataclass(slots=True)
@@ -174,6 +177,7 @@ class Context:
     def changing(self, *, on_old_base: bool = False, policy: bool = False) -> Iterator[Draft]:
         """A draft under the lock, in a clone that may write. The caller commits it. `policy`: it may draft statements,
         so where a server orders them it is asked first, and again before anything is written."""
+        from zopp.repo.changing import changing  # what only reads does not wait for it
 
         def opened(ws: Workspace) -> None:
             if ws.place != "unpinned":

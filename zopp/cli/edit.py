@@ -18,7 +18,7 @@ from zopp.cli.parser import add_change, add_env, epilog
 from zopp.errors import NotFound, UsageError, ZoppError
 from zopp.exchange.names import check_name
 from zopp.repo import exposure, values
-from zopp.repo.draft import timestamp
+from zopp.repo.clock import timestamp
 from zopp.repo.environment import open_environment, require_changeable, scope_of
 from zopp.repo.unlock import data_key
 from zopp.repo.values import Edited, leaf_map

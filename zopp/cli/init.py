@@ -22,7 +22,7 @@ from zopp.keys import identity, recovery, signing
 from zopp.keys.store import Store
 from zopp.policy import names, templates
 from zopp.repo import adopt, create, files, git, journal, layout, pins, userdirs
-from zopp.repo.draft import now
+from zopp.repo.clock import now
 
 EXAMPLES = epilog(
     "zopp init                                        a workspace named after the folder, for one person",

@@ -19,7 +19,7 @@ from zopp.policy import canonical, names
 from zopp.policy.roles import Invite
 from zopp.protocol.invite import Invite as Code
 from zopp.repo import joining, subjects
-from zopp.repo.draft import now, timestamp
+from zopp.repo.clock import now, timestamp
 from zopp.repo.signer import require, signer
 
 EXAMPLES = epilog(

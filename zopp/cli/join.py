@@ -22,7 +22,8 @@ from zopp.policy.roles import Invite
 from zopp.policy.state import State
 from zopp.protocol import invite as invites
 from zopp.repo import create, git, joining, journal, layout, userdirs
-from zopp.repo.draft import Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Draft
 from zopp.repo.environment import people_name
 from zopp.repo.signer import Signer
 from zopp.repo.workspace import Workspace, open_workspace, require_receipt, standing

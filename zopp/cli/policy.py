@@ -20,7 +20,8 @@ from zopp.keys import signing
 from zopp.policy import canonical, log, manifest as manifests, statement
 from zopp.policy.statement import Statement
 from zopp.repo import journal, layout, rebase, subjects
-from zopp.repo.draft import Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Draft
 from zopp.repo.environment import scope_of
 from zopp.repo.signer import signer
 

@@ -13,7 +13,8 @@ from zopp.policy.names import Scope
 from zopp.policy.state import State
 from zopp.policy.statement import Statement
 from zopp.repo import files, git, journal, layout, rebase
-from zopp.repo.draft import Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Draft
 from zopp.repo.environment import people_name
 from zopp.repo.layout import Checkout
 from zopp.repo.signer import Signer, signer

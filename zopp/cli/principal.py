@@ -29,7 +29,8 @@ from zopp.keys import agefile
 from zopp.keys.store import Store
 from zopp.policy import canonical, names, requests
 from zopp.repo import create, git, layout, userdirs
-from zopp.repo.draft import Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Draft
 from zopp.repo.signer import require
 
 EXAMPLES = epilog(

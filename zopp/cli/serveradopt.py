@@ -11,7 +11,8 @@ from zopp.client.transport import Tls
 from zopp.errors import IntegrityError, UsageError
 from zopp.policy import canonical
 from zopp.protocol.signing import fingerprint
-from zopp.repo.draft import Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Draft
 from zopp.repo.signer import require
 
 

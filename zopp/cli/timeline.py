@@ -13,7 +13,7 @@ from zopp.errors import NotFound, Unknown, ZoppError
 from zopp.printable import printable
 from zopp.repo import files, git, history, layout, settings as settings_module, values
 from zopp.repo.authors import Author
-from zopp.repo.draft import timestamp
+from zopp.repo.clock import timestamp
 from zopp.repo.environment import people_name, scope_of
 from zopp.repo.history import Event, History
 from zopp.repo.workspace import Workspace

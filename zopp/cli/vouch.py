@@ -13,7 +13,8 @@ from zopp.policy import requests, vouches
 from zopp.policy.roles import Principal
 from zopp.policy.state import State
 from zopp.repo import workspace
-from zopp.repo.draft import Draft, now, timestamp
+from zopp.repo.clock import now, timestamp
+from zopp.repo.draft import Draft
 from zopp.repo.signer import signer
 
 # Long enough to be sent by mail over a weekend, short enough not to be found lying about.

@@ -17,7 +17,8 @@ from zopp.keys import find
 from zopp.keys.signing import SigningKey
 from zopp.policy import log as policy_log, statement
 from zopp.repo import layout, rebase, userdirs
-from zopp.repo.draft import Accepted, Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Accepted, Draft
 from zopp.repo.signer import signer
 from zopp.repo.workspace import Workspace, require_receipt
 

@@ -15,7 +15,8 @@ from zopp.errors import FormatError, IntegrityError, Unknown, UsageError, ZoppEr
 from zopp.keys import agefile
 from zopp.policy import names
 from zopp.repo import blocks, create, exposure, files, git
-from zopp.repo.draft import Draft, timestamp
+from zopp.repo.clock import timestamp
+from zopp.repo.draft import Draft
 from zopp.repo.environment import Environment
 from zopp.repo.layout import Checkout
 from zopp.repo.unlock import Keyring

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from zopp.repo import journal, layout
-from zopp.repo.draft import Accepted, Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Accepted, Draft
 from zopp.repo.signer import signer
 from zopp.repo.workspace import Workspace, open_workspace, require_receipt, require_writable, standing
 

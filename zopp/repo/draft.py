@@ -4,7 +4,6 @@ Nothing is signed blind: a draft signs manifests of environments that verified, 
 process made or checked. `commit` is the only writer of a repository.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -301,13 +300,3 @@ def _other_files(touched: _Touched) -> bool:
 
 def _text(data: bytes | None) -> str | None:
     return None if data is None else data.decode("utf-8", "surrogateescape")
-
-
-def now() -> int:
-    """This machine's clock in Unix seconds: the edge where time comes in."""
-    return int(time.time())
-
-
-def timestamp(seconds: int) -> str:
-    """RFC 3339 in whole seconds, `Z`: the form of `lastmodified`."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -13,7 +13,7 @@ from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.errors import IntegrityError, NotFound, ZoppError
 from zopp.repo import blocks, exposure, git, hooks, layout, mergerecord, mergework, merging, revision
-from zopp.repo.draft import now
+from zopp.repo.clock import now
 from zopp.repo.environment import people_name
 from zopp.repo.layout import Checkout
 from zopp.repo.merging import Sides, Trio, shown

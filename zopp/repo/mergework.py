@@ -15,7 +15,8 @@ from zopp._fast import sha512
 from zopp.errors import IntegrityError, Unknown
 from zopp.policy.statement import Statement
 from zopp.repo import blocks, exposure, files, git, layout, mergerecord, merging, operation, rebase, revision
-from zopp.repo.draft import Draft, now
+from zopp.repo.clock import now
+from zopp.repo.draft import Draft
 from zopp.repo.environment import open_environment, people_name
 from zopp.repo.layout import Checkout
 from zopp.repo.mergerecord import Record

@@ -17,7 +17,8 @@ from zopp.policy.manifest import FileEntry, Manifest
 from zopp.policy.state import State
 from zopp.repo import brokered, exposure, git, layout, pins, settings as settings_module, userdirs
 from zopp.repo.brokered import Key
-from zopp.repo.draft import Draft, timestamp
+from zopp.repo.clock import timestamp
+from zopp.repo.draft import Draft
 from zopp.repo.environment import Environment, SecretsFile, people_name
 from zopp.repo.layout import Checkout
 from zopp.repo.revision import Listed, Revision, hash_known, listed, load, require

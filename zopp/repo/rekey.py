@@ -13,7 +13,8 @@ from zopp import sopsfile
 from zopp.errors import Denied, IntegrityError, NotFound, Unknown, ZoppError
 from zopp.policy.state import State
 from zopp.repo import brokered, resign
-from zopp.repo.draft import Draft, timestamp
+from zopp.repo.clock import timestamp
+from zopp.repo.draft import Draft
 from zopp.repo.environment import Environment, open_environment, people_name, require_changeable, shared
 from zopp.repo.unlock import Keyring, data_keys, first_share
 

@@ -15,7 +15,8 @@ from zopp.policy import manifest as manifests
 from zopp.policy.manifest import FileEntry, Manifest
 from zopp.repo import brokered, exposure, foreign, git, layout
 from zopp.repo.brokered import Key
-from zopp.repo.draft import Draft, timestamp
+from zopp.repo.clock import timestamp
+from zopp.repo.draft import Draft
 from zopp.repo.environment import MISPLACED, Environment, SecretsFile, open_environment
 from zopp.repo.foreign import Difference
 from zopp.repo.unlock import Keyring

@@ -1,18 +1,23 @@
 """Reading and changing single values across the files of one environment."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zopp import sopsfile
 from zopp.errors import FormatError, IntegrityError, NotFound, UsageError, ZoppError
 from zopp.repo import exposure
-from zopp.repo.draft import Draft, timestamp
+from zopp.repo.clock import timestamp
 from zopp.repo.environment import Environment, require_changeable, require_readable
-from zopp.repo.signer import require
 from zopp.repo.unlock import Keyring, data_keys, decrypt_all
 from zopp.repo.workspace import Workspace
 from zopp.sopsfile import Drop, Put, Tree
+
+if TYPE_CHECKING:
+    from zopp.repo.draft import Draft  # what only reads does not wait for it
 
 Path = tuple[str | int, ...]
 Change = Put | Drop
@@ -133,6 +138,8 @@ def target_file(ws: Workspace, env: Environment, wanted: str | None) -> str:
 
 def check_writable(draft: Draft, env: Environment, *, on_old_base: bool = False) -> None:
     """Refuse what `apply` would refuse whatever the value: Denied, or the findings that stop a writer."""
+    from zopp.repo.signer import require
+
     require(draft.state, draft.signer.principal, "write", env.scope)
     require_changeable(env, on_old_base=on_old_base)
 
