@@ -11,7 +11,7 @@ from tests.client.conftest import Served
 from tests.client.standin import Standin
 from tests.support import Done, Team, User, refused
 from zopp.protocol import invite as invites
-from zopp.repo import draft as drafts
+from zopp.repo import clock
 
 
 class Party:
@@ -109,8 +109,8 @@ def test_s37_revoked(party: Party) -> None:
 def test_s37_expired(party: Party, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judged by the time of the statement that would use it (A9)."""
     code = party.invite("--any", "read", "api/dev", "--expires", "1m")
-    later = drafts.now() + 600
-    for module in ("zopp.repo.draft", "zopp.cli.join", "zopp.repo.changing", "zopp.client.changing"):
+    later = clock.now() + 600
+    for module in ("zopp.cli.join", "zopp.repo.changing", "zopp.client.changing"):
         monkeypatch.setattr(f"{module}.now", lambda: later)
     if party.server is not None:
         party.server.now = lambda: later
