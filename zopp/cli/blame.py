@@ -3,15 +3,17 @@
 Needs no key. New data keys, merges that only encrypt anew, and renames are passed over, as they keep the value.
 """
 
-import argparse
+from __future__ import annotations
 
-from zopp.cli import timeline
-from zopp.cli.context import Context, table
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from zopp.cli import ahead
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.timeline import commit_words, event_json, what_words, when
-from zopp.printable import printable
-from zopp.repo.authors import Authors
-from zopp.sopsfile.comparing import name
+
+if TYPE_CHECKING:
+    from zopp.cli.context import Context
 
 EXAMPLES = epilog("zopp blame", "zopp blame DATABASE_URL -e production", "zopp blame --json")
 
@@ -22,8 +24,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_env(parser)
 
 
+def start(env: Mapping[str, str], cwd: str, args: argparse.Namespace) -> ahead.Started | None:
+    """Before the rest is loaded."""
+    return ahead.start(env, cwd, args)
+
+
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
+    from zopp.cli import timeline
+    from zopp.cli.context import table
+    from zopp.cli.timeline import commit_words, event_json, what_words, when
+    from zopp.printable import printable
+    from zopp.repo.authors import Authors
+    from zopp.sopsfile.comparing import name
+
     found = timeline.opened(ctx, args)
     timeline.require_history(found)
     present = found.history.present

@@ -22,18 +22,21 @@ from zopp.repo.unlock import Keyring
 from zopp.repo.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
+    from zopp.cli.ahead import Started
     from zopp.repo.draft import Draft
 
 
 @dataclass(slots=True)
 class Context:
-    """One run of the command line. `as_json`, `quiet` and `yes` are the global flags."""
+    """One run of the command line. `as_json`, `quiet` and `yes` are the global flags. `ahead`: what the command had git
+    begin before all was loaded."""
 
     env: Mapping[str, str]
     cwd: str
     as_json: bool = False
     quiet: bool = False
     yes: bool = False
+    ahead: Started | None = None
     _keyring: Keyring | None = field(default=None, init=False)
     _releases: Releaser | None = field(default=None, init=False)
     _asked: dict[str, str] = field(default_factory=dict, init=False, repr=False)

@@ -167,13 +167,21 @@ def _dispatch(argv: "list[str]") -> int:
     if upstream and verb == "set":
         parser.set_defaults(value_on_argv=True)
     args = parser.parse_args(_hoist([*before, *words]))
-    from zopp.cli.context import Context
-
     for folder in args.cwd:
         _enter(folder)
-    context = Context(os.environ, os.getcwd(), as_json=args.as_json, quiet=args.quiet, yes=getattr(args, "yes", False))
-    code: int = module.run(context, args)
-    return code
+    started = module.start(os.environ, os.getcwd(), args) if hasattr(module, "start") else None
+    try:
+        from zopp.cli.context import Context
+
+        context = Context(
+            os.environ, os.getcwd(), as_json=args.as_json, quiet=args.quiet, yes=getattr(args, "yes", False),
+            ahead=started,
+        )  # fmt: skip
+        code: int = module.run(context, args)
+        return code
+    finally:
+        if started is not None:
+            started.stop()
 
 
 def _enter(folder: str) -> None:

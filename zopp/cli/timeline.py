@@ -1,17 +1,16 @@
-"""What the commands on git's history share: opening it, with git at work while Python still loads, and its words."""
+"""What the commands on git's history share: opening it, and its words."""
 
 import argparse
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from zopp._fast import json_parse
+from zopp.cli import ahead
 from zopp.cli.context import Context
 from zopp.cli.reading import scalar_text
 from zopp.errors import NotFound, Unknown, ZoppError
 from zopp.printable import printable
-from zopp.repo import files, git, history, layout, settings as settings_module, values
+from zopp.repo import history, layout, values
 from zopp.repo.authors import Author
 from zopp.repo.clock import timestamp
 from zopp.repo.environment import people_name, scope_of
@@ -61,22 +60,14 @@ class Timeline:
 
 
 def opened(ctx: Context, args: argparse.Namespace) -> Timeline:
-    """The history of the environment of -e and -p. What is odd about it is said on stderr."""
-    early = _early(ctx, args)
-    try:
-        ws = ctx.workspace(needs_receipt=False)
-        scope = scope_of(ws, args.env, args.project)
-    except BaseException:
-        if early is not None:
-            early[1].stop()
-        raise
-    listed = _listed(ws.root, scope, ws.settings.files.get(people_name(scope).partition("/")[2], ()))
-    log = None
-    if early is not None:
-        if early[0] == history.paths_of(scope, listed):
-            log = early[1]
-        else:
-            early[1].stop()
+    """The history of the environment of -e and -p, from what git was asked ahead where that is it. What is odd about it
+    is said on stderr."""
+    ws = ctx.workspace(needs_receipt=False)
+    scope = scope_of(ws, args.env, args.project)
+    listed = ahead.listed(ws.root, scope, ws.settings.files.get(people_name(scope).partition("/")[2], ()))
+    wanted = (ws.root, layout.history_paths(scope, listed))
+    started = ctx.ahead
+    log = started.log if started is not None and (started.root, started.paths) == wanted else None
     work: dict[str, bytes | None] = {}
     for path in sorted(listed):
         try:
@@ -88,41 +79,6 @@ def opened(ctx: Context, args: argparse.Namespace) -> Timeline:
         ctx.note("this clone is shallow: history ends at " + ", ".join(sorted(c[:12] for c in found.edge)))
         ctx.note("what is older comes with: git fetch --unshallow")
     return Timeline(ws, scope, found, work)
-
-
-def _listed(root: str, scope: str, configured: tuple[str, ...]) -> set[str]:
-    """The environment's files as its manifest in the work tree and zopp.toml name them: only places to look."""
-    found = set(configured)
-    try:
-        data = files.read_if_there(root, layout.manifest_path(scope))
-        if data is not None:
-            found.update(path for path in json_parse(data.decode("utf-8"))["files"] if path.isprintable())
-    except (ZoppError, ValueError, TypeError, KeyError, AttributeError):
-        pass  # `verify` speaks of it
-    return found
-
-
-def _early(ctx: Context, args: argparse.Namespace) -> tuple[list[str], git.Log] | None:
-    """git at work on what zopp.toml suggests, before the policy is opened. What it turns out to be decides whether this
-    is used; any doubt, and nothing is started."""
-    try:
-        checkout = layout.find_checkout(ctx.cwd)
-        folder = layout.find_project(checkout, ctx.cwd)
-        if folder is None:
-            return None
-        place = f"{folder}/{layout.SETTINGS}" if folder else layout.SETTINGS
-        found = settings_module.parse(files.read(checkout.root, place), place=place, folder=folder)
-        project = args.project or ctx.env.get("ZOPP_PROJECT") or found.project
-        name = args.env or ctx.env.get("ZOPP_ENV") or found.default_env
-        if not name:
-            return None
-        scope = f"{project}/{name}"
-        if not os.path.exists(os.path.join(checkout.root, layout.manifest_path(scope))):
-            return None
-        asked = history.paths_of(scope, _listed(checkout.root, scope, tuple(found.files.get(name, ()))))
-        return asked, git.Log(checkout.root, "HEAD", asked)
-    except (ZoppError, OSError, ValueError):
-        return None
 
 
 def when(event_at: int) -> str:

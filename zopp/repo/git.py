@@ -150,9 +150,10 @@ class Log:
         return _commits(out)
 
     def stop(self) -> None:
-        """End it unread."""
-        self._child.kill()
-        self._child.communicate()
+        """End it, unless it was read."""
+        if self._child.returncode is None:
+            self._child.kill()
+            self._child.communicate()
 
 
 class Commit:

@@ -128,12 +128,6 @@ class History:
         return [place for place in self.heads if [str(part) for part in place[1][: len(wanted)]] == wanted]
 
 
-def paths_of(scope: str, listed: Iterable[str]) -> list[str]:
-    """What git is asked about: the manifest, its signature, and the files that are known now."""
-    place = layout.manifest_path(scope)
-    return [place, place + ".sig", *sorted(set(listed))]
-
-
 def read(
     root: str,
     scope: str,
@@ -149,7 +143,7 @@ def read(
     work tree (path → bytes), as a commit of its own on top where they differ. Unknown where git fails; an empty history
     where nothing was ever committed."""
     listed = set(listed)
-    asked = paths_of(scope, listed)
+    asked = layout.history_paths(scope, listed)
     try:
         commits = (log or git.Log(root, revision, asked, environ)).read()
     except Unknown:
@@ -164,7 +158,7 @@ def read(
             if not older:
                 break
             known |= older
-            commits = git.Log(root, revision, paths_of(scope, known), environ).read()
+            commits = git.Log(root, revision, layout.history_paths(scope, known), environ).read()
         walk = _Walk(root, batch, place, known, shallow(root))
         return walk.through(commits, work)
 

@@ -4,6 +4,10 @@ import os
 
 from zopp.errors import NotFound, Unknown
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 SETTINGS = "zopp.toml"
 POLICY = ".zopp/policy.jsonl"
 RECEIPT = ".zopp/policy.receipt"
@@ -18,6 +22,12 @@ MANIFESTS = ".zopp/manifest"
 def manifest_path(env: str) -> str:
     """Of an environment as statements name it: `api/staging@2` → `.zopp/manifest/api/staging@2.json`."""
     return f"{MANIFESTS}/{env}.json"
+
+
+def history_paths(scope: str, listed: "Iterable[str]") -> "list[str]":
+    """What git is asked about an environment: the manifest, its signature, and the files that are known now."""
+    place = manifest_path(scope)
+    return [place, place + ".sig", *sorted(set(listed))]
 
 
 def journal_file(checkout: "Checkout") -> str:
