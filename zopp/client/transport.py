@@ -139,7 +139,7 @@ class Server:
         try:
             connection.request(method, path, body or None, headers)
             got = connection.getresponse()
-            answer = got.read(MAX_ANSWER + 1)
+            answer = _whole(got, MAX_ANSWER)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as exc:
             self.close()
             if kept:
@@ -203,6 +203,15 @@ class Server:
         self.close()
 
 
+def _whole(got: http.client.HTTPResponse, most: int) -> bytes:
+    """The body, or a byte more than `most` of a longer one. IncompleteRead where the connection ended before it did,
+    which `read` with a number does not say: a part of an answer is none."""
+    body = got.read(most + 1)
+    if got.length and len(body) <= most:
+        raise http.client.IncompleteRead(b"", got.length)
+    return body
+
+
 def server_info(origin: str, *, tls: Tls | None = None, timeout: float = 30.0) -> bytes:
     """The body of `GET /v1/server`, unsigned: for `zopp server adopt`, before any log names the server. Unknown if
     nobody answers."""
@@ -216,7 +225,7 @@ def server_info(origin: str, *, tls: Tls | None = None, timeout: float = 30.0) -
     try:
         connection.request("GET", "/v1/server")
         got = connection.getresponse()
-        body = got.read(65536)
+        body = _whole(got, 65536)
     except (OSError, http.client.HTTPException) as exc:
         raise Unknown(
             "the policy server does not answer", code="server.unreachable", place=origin, hint="check the address"
