@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
+from zopp import sopsfile
 from zopp.cli import fast
 from zopp.cli.main import main
-from zopp.keys import find, identity, sshsig
+from zopp.errors import Unknown
+from zopp.keys import agefile, find, identity, sshsig
 from zopp.keys.signing import SigningKey
 from zopp.policy import log, manifest as manifests
 from zopp.policy.state import State
@@ -259,6 +261,17 @@ class User:
     @property
     def recipient(self) -> str:
         return self.identities[0].recipient
+
+    def opens(self, data: bytes) -> bool:
+        """Whether any key of theirs opens a file, with no tool of ours in the way."""
+        for group in sopsfile.read(data, "yaml").metadata.groups:
+            for entry in group:
+                try:
+                    agefile.unwrap(entry.enc, self.identities)
+                except Unknown:
+                    continue
+                return True
+        return False
 
     def state(self) -> State:
         return log.fold(self.read(".zopp/policy.jsonl"))
