@@ -119,10 +119,12 @@ def objects(root: str, ids: Iterable[str]) -> Iterator[tuple[str, str, bytes]]:
     data, at = done.stdout, 0
     for object_id in wanted:
         end = data.index(b"\n", at)
-        header = data[at:end].split(b" ")
+        answer = data[at:end]
         at = end + 1
-        if len(header) != 3 or header[1] == b"missing":
+        # What is missing is repeated as it was asked for, and may hold spaces.
+        if answer.endswith((b" missing", b" ambiguous")):
             continue
+        header = answer.split(b" ")
         size = int(header[2])
         yield object_id, header[1].decode(), data[at : at + size]
         at += size + 1
