@@ -9,9 +9,10 @@ import argparse
 from zopp.cli import writing
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.reading import open_for_reading, scalar_text
+from zopp.cli.reading import open_for_reading
 from zopp.errors import UsageError
 from zopp.exchange import exporters
+from zopp.exchange.scalars import scalar_text
 from zopp.repo import values
 
 EXAMPLES = epilog(

@@ -6,7 +6,8 @@ import sys
 from zopp import sopsfile
 from zopp.cli.context import Context, table
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.reading import open_for_reading, scalar_text
+from zopp.cli.reading import open_for_reading
+from zopp.exchange.scalars import scalar_text
 from zopp.repo import values
 from zopp.repo.exposure import dotted
 from zopp.repo.unlock import decrypt

@@ -1,149 +1,100 @@
-"""Import values from a .env file into an environment, as one change.
+"""Import values from elsewhere into environments, as one change.
 
-The reading is strict: lines that tools read in different ways stop the import, with line, key and rule, and the
-dialects to choose from. $NAME is never expanded, nothing is run. Existing keys are updated, none is deleted.
+First comes a plan, in names only. On a terminal it is shown and confirmed; a script says --yes, except for one file
+into one environment. Existing keys are updated, none is removed without --prune. A key remembers where it came from,
+so that importing again updates it whatever it is called by then.
 """
 
 import argparse
 import os
-import sys
 
-from zopp import sopsfile
-from zopp.cli.changing import finish
 from zopp.cli.context import Context
-from zopp.cli.parser import add_change, add_env, epilog
-from zopp.cli.reading import scalar_text
-from zopp.errors import IntegrityError, UsageError
-from zopp.exchange import dotenv, plan as plans
-from zopp.repo import layout, values
-from zopp.repo.draft import Draft
-from zopp.repo.environment import Environment, open_environment, scope_of
-from zopp.sopsfile import Put
+from zopp.cli.importing import SOURCES
+from zopp.cli.importing.applying import Importing
+from zopp.cli.parser import Parser, add_change, add_env, epilog
+from zopp.errors import UsageError, ZoppError
+from zopp.exchange import mapfile
+from zopp.exchange.mapfile import MapFile
 
 EXAMPLES = epilog(
     "zopp import .env",
     "zopp import .env.production -e production --dry-run",
-    "zopp import legacy.env --dialect compose --exclude OLD_KEY -m 'import legacy.env'",
+    "zopp import dotenv --help",
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The flags of `zopp import`."""
-    parser.add_argument("source", metavar="FILE", help="a .env file; - reads standard input")
-    parser.add_argument(
-        "--dialect", choices=dotenv.DIALECTS, default="auto", help="whose reading counts (default: auto)"
+    """The sources of `zopp import`."""
+    sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True, parser_class=Parser)
+    for name, module in SOURCES.items():
+        sub = sources.add_parser(name, help=module.HELP, description=module.__doc__, epilog=module.EXAMPLES)
+        module.configure(sub)
+        _common(sub)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what goes where")
+    group.add_argument("--map", metavar="FILE", help="a map file: patterns, prefixes, renames, environments")
+    group.add_argument("--exclude", action="append", default=[], metavar="NAME", help="leave NAME out (repeatable)")
+    group.add_argument(
+        "--on-conflict",
+        choices=("fail", "skip", "overwrite"),
+        help="a key that exists with another value (default: overwrite for one file, else fail)",
     )
-    parser.add_argument("--expand", action="store_true", help="resolve $NAME from names earlier in the same file")
-    parser.add_argument("--exclude", action="append", default=[], metavar="NAME", help="leave NAME out (repeatable)")
-    parser.add_argument(
-        "--on-conflict", choices=("fail", "skip", "overwrite"), default="overwrite", help="default: overwrite"
-    )
-    parser.add_argument("--no-notes", action="store_true", help="do not keep comments")
-    parser.add_argument("--no-provenance", action="store_true", help="do not record where keys came from")
-    parser.add_argument("--file", metavar="PATH", help="the file that new keys go to")
-    parser.add_argument("--clear", action="store_true", help="allow names that the file leaves unencrypted")
+    group.add_argument("--partial", action="store_true", help="leave out what cannot be imported, and exit with 1")
+    group.add_argument("--prune", action="store_true", help="remove keys that this source made and has no more")
+    group.add_argument("--no-notes", action="store_true", help="do not keep comments")
+    group.add_argument("--no-provenance", action="store_true", help="do not record where keys came from")
+    group.add_argument("--file", dest="into", metavar="PATH", help="the file of the environment that new keys go to")
+    group.add_argument("--clear", action="store_true", help="allow names that the file leaves unencrypted")
     add_env(parser)
     add_change(parser, yes=True)
 
 
+def arguments(words: list[str]) -> list[str]:
+    """The words with the source named: without one it is a .env file."""
+    parser = Parser(prog="zopp import", add_help=False)
+    SOURCES["dotenv"].configure(parser)
+    _common(parser)
+    takes_value = {
+        flag
+        for action in parser._actions
+        if action.nargs is None and not action.const
+        for flag in action.option_strings
+    }
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word in SOURCES:
+            return [word, *words[:at], *words[at + 1 :]]
+        if word in ("-h", "--help") and at == 0:
+            return words
+        if not word.startswith("-") or word in ("-", "--"):
+            break
+        at += 2 if word in takes_value else 1
+    return ["dotenv", *words] if words else words
+
+
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
-    data, locator = _read(ctx, args.source)
-    if dotenv.is_example_path(locator):
-        ctx.warn(f"{locator} looks like an example file; its values may be placeholders")
-    parsed = dotenv.parse(data, dialect=args.dialect, expand=args.expand)
-    kept = [problem for problem in parsed.problems if problem.key not in args.exclude or not problem.key]
-    if kept:
-        for problem in kept:
-            ctx.note(f"{locator}: {problem}")
-        raise IntegrityError(
-            f"{len(kept)} line{'s' * (len(kept) > 1)} could be read in more than one way or not at all; "
-            "nothing is imported",
-            code="dotenv", place=locator, hint="choose a reading with --dialect, or leave a key out with --exclude",
-        )  # fmt: skip
-    for warning in parsed.warnings:
-        ctx.warn(f"{locator}: {warning}")
-    assignments = {a.name: a for a in parsed.assignments}  # of duplicates the last one counts, and was warned of
-    with ctx.changing(on_old_base=args.on_old_base) as draft:
-        env = open_environment(draft.ws, scope_of(draft.ws, args.env, args.project), history=True)
-        existing = _existing(ctx, draft, env)
-        where = f"{layout.PROVENANCE}/{env.scope}.json"
-        recorded = draft.ws.read(where)
-        provenance = plans.parse_provenance(recorded) if recorded is not None else {}
-        source = plans.Source(kind="dotenv", locator=locator, env=f"{env.project}/{env.name}")
-        plan = plans.plan(assignments.values(), existing, provenance, args.on_conflict, source, exclude=args.exclude)
-        if not plan.applicable or args.dry_run:
-            _show(ctx, plan)
-            if not plan.applicable:
-                raise IntegrityError(
-                    "the plan cannot be carried out; nothing is imported", code="import.plan", place=locator
-                )
-            return 0
-        if ctx.interactive() and plan.writes:
-            _show(ctx, plan)
-            if not ctx.confirm(f"import {len(plan.writes)} keys into {env.project}/{env.name}?", otherwise=""):
-                return 1
-        changes = [
-            Put((target,), assignments[name].value, None if args.no_notes else assignments[name].note or None)
-            for target, name in plan.writes.items()
-        ]
-        edited = values.apply(
-            draft, env, ctx.keyring, changes, file=args.file, allow_clear=args.clear, on_old_base=args.on_old_base
-        )
-        if not args.no_provenance and plan.origins:
-            draft.put(where, plans.dump_provenance({**provenance, **plan.origins}))
-        commit = finish(ctx, args, draft)
-        _check_written(ctx, draft, env.scope, {t: assignments[n].value for t, n in plan.writes.items()})
-    counts = f"{len(plan.writes)} imported, {len(assignments) - len(plan.writes)} unchanged or left out"
-    if ctx.as_json:
-        ctx.data({"environment": source.env, "plan": plan.as_json(), "changed": edited.changed, "commit": commit})
-    readers = len(draft.state.readers(env.scope))
-    ctx.note(f"{source.env}: {counts} ({readers} reader{'s' * (readers != 1)})")
-    if plan.writes and args.source != "-":
-        ctx.note(
-            f"these values lay in plaintext in {locator}: delete the file (it may stay on the disk and in git's "
-            "history) and change at their source those that others could read"
-        )
-    return 0
-
-
-def _read(ctx: Context, source: str) -> tuple[bytes, str]:
-    if source == "-":
-        return sys.stdin.buffer.read(), "-"
-    path = os.path.join(ctx.cwd, source)
+    mapped = _map_file(ctx, args.map)
     try:
-        with open(path, "rb") as file:
-            data = file.read(dotenv.MAX_BYTES + 1)
+        reading = SOURCES[args.source].read(ctx, args, mapped)
+    finally:
+        ctx.progress_done()
+    return Importing(ctx, args, reading, mapped).run()
+
+
+def _map_file(ctx: Context, path: str | None) -> MapFile:
+    if path is None:
+        return MapFile()
+    try:
+        with open(os.path.join(ctx.cwd, path), "rb") as file:
+            data = file.read(mapfile.MAX_BYTES + 1)
     except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=source) from None
-    root = layout.find_checkout(ctx.cwd).root
-    real = os.path.realpath(path)
-    # A path of this machine has no business in the repository; beside it, the base name says enough.
-    return data, os.path.relpath(real, root) if real.startswith(root + os.sep) else os.path.basename(real)
-
-
-def _existing(ctx: Context, draft: Draft, env: Environment) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for opened in values.open_all(draft.ws, env, ctx.keyring, "edit", draft.keys):
-        for leaf in opened.leaves:
-            value = sopsfile.lookup(opened.tree, leaf)
-            if len(leaf) == 1:
-                found[str(leaf[0])] = value if isinstance(value, str) else scalar_text(value)
-    return found
-
-
-def _show(ctx: Context, plan: plans.Plan) -> None:
-    if ctx.as_json:
-        ctx.data({"plan": plan.as_json()})
-        return
-    for line in plan.table().splitlines():
-        ctx.note(line)
-
-
-def _check_written(ctx: Context, draft: Draft, scope: str, wanted: dict[str, str]) -> None:
-    """Rule 13: read the files again from disk, decrypt, and compare in memory."""
-    env = open_environment(draft.ws, scope)
-    found = _existing(ctx, draft, env)
-    wrong = [name for name, value in wanted.items() if found.get(name) != value]
-    if wrong:
-        raise IntegrityError(f"{', '.join(wrong)} did not read back as written", code="import.verify")
+        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=path) from None
+    try:
+        return mapfile.parse(data)
+    except ZoppError as exc:
+        exc.place = path
+        raise

@@ -13,9 +13,10 @@ from zopp import sopsfile
 from zopp.cli import writing
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.reading import open_for_reading, scalar_text
+from zopp.cli.reading import open_for_reading
 from zopp.errors import FormatError, UsageError, ZoppError
 from zopp.exchange import template
+from zopp.exchange.scalars import scalar_text
 from zopp.exchange.template import Reference
 from zopp.repo import values
 from zopp.repo.environment import Environment

@@ -164,6 +164,8 @@ def _dispatch(argv: "list[str]") -> int:
     module = importlib.import_module(f"zopp.cli.{module_name}")
     parser = Parser(prog=f"zopp {verb}", description=module.__doc__, epilog=module.EXAMPLES, parents=[global_flags()])
     module.configure(parser)
+    if hasattr(module, "arguments"):
+        words = module.arguments(words)
     if upstream and verb == "set":
         parser.set_defaults(value_on_argv=True)
     args = parser.parse_args(_hoist([*before, *words]))

@@ -1,9 +1,7 @@
-"""What the reading commands share: opening an environment with its warnings, and scalars as text."""
+"""What the reading commands share: opening an environment with its warnings."""
 
 import argparse
-from decimal import Decimal
 
-from zopp import sopsfile
 from zopp.cli.context import Context
 from zopp.repo.environment import Environment, scope_of
 from zopp.repo.unlock import open_readable
@@ -17,23 +15,3 @@ def open_for_reading(ctx: Context, args: argparse.Namespace) -> tuple[Workspace,
     for finding in findings:
         ctx.warn(f"{finding.place}: {finding.message}" if finding.place else finding.message)
     return ws, env
-
-
-def scalar_text(value: object) -> str:
-    """A scalar as `get`, `run` and `export` print it: as sops does in YAML, without quotes; null is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            return {"inf": "+Inf", "-inf": "-Inf"}.get(repr(value), "NaN")
-        text = format(Decimal(repr(value)), "f")
-        return text.removesuffix(".0")
-    if isinstance(value, sopsfile.Timestamp):
-        return value.text
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, (sopsfile.Mapping, sopsfile.Sequence)):
-        return "{}" if isinstance(value, sopsfile.Mapping) else "[]"
-    return str(value)

@@ -12,8 +12,8 @@ from zopp import sopsfile
 from zopp._fast import sha512
 from zopp.cli.context import Context, read_stdin, table
 from zopp.cli.parser import epilog
-from zopp.cli.reading import scalar_text
 from zopp.errors import NotFound, UsageError, ZoppError
+from zopp.exchange.scalars import scalar_text
 from zopp.policy.statement import Statement
 from zopp.repo import journal, mergerecord, mergework, operation, values
 from zopp.repo.environment import people_name

@@ -11,9 +11,10 @@ import sys
 
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.reading import open_for_reading, scalar_text
+from zopp.cli.reading import open_for_reading
 from zopp.errors import IntegrityError, NotFound, UsageError
 from zopp.exchange.names import check_name
+from zopp.exchange.scalars import scalar_text
 from zopp.keys.find import KEY_VARIABLES
 from zopp.repo import values
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from zopp.cli import ahead
 from zopp.cli.context import Context
-from zopp.cli.reading import scalar_text
 from zopp.errors import NotFound, Unknown, ZoppError
+from zopp.exchange.scalars import scalar_text
 from zopp.printable import printable
 from zopp.repo import history, layout, values
 from zopp.repo.authors import Author

@@ -156,9 +156,10 @@ class Draft:
         """Also bring zopp's blocks in `.sops.yaml` and `.gitattributes` up to date, whatever else changes."""
         self._stale_blocks = True
 
-    def commit(self, message: str | None = None) -> str | None:
+    def commit(self, message: str | None = None, *, check: Callable[[], None] | None = None) -> str | None:
         """Write everything through the journal; with `message` also make a git commit of exactly these paths and
-        return its id. The caller holds the journal's lock. With a server its word comes first: what it refuses, and
+        return its id. The caller holds the journal's lock. `check` looks at what was written before git hears of it;
+        if it raises, the earlier bytes are put back. With a server its word comes first: what it refuses, and
         what it cannot be asked, is not written (policy-server.md §1.5)."""
         ws = self.ws
         if self.lines:
@@ -181,6 +182,12 @@ class Draft:
             if self.lines and self.submit is not None:
                 exc.hint = "the server has accepted the statements already: zopp policy pull, then zopp rekey"
             raise
+        if check is not None:
+            try:
+                check()
+            except BaseException:
+                journal.write(ws.checkout, {path: (new, old) for path, (old, new) in self.changes.items()})
+                raise
         # Also what the work tree had already: a file that somebody else changed and that is signed now.
         drafted = [path for path, pair in self.changes.items() if pair != (None, None)]
         if layout.POLICY in self.changes:

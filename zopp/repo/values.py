@@ -83,20 +83,28 @@ def open_all(
 
 def locate(env: Environment, path: Path) -> tuple[str, Path] | None:
     """The file that holds `path` (a leaf or a mapping above one) and its exact form; None if no file does."""
-    found: dict[str, Path] = {}
+    return locate_all(env, [path]).get(path)
+
+
+def locate_all(env: Environment, paths: Iterable[Path]) -> dict[Path, tuple[str, Path]]:
+    """`locate` for many paths at once, in one walk over the leaves; those that no file holds are left out."""
+    wanted = {tuple(map(str, path)): path for path in paths}
+    depths = sorted({len(path) for path in wanted})
+    found: dict[Path, tuple[str, Path]] = {}
     for name, file in env.files.items():
-        if file.sops is None:
-            continue
-        for leaf in file.sops.paths():
-            if len(leaf) >= len(path) and all(str(a) == str(b) for a, b in zip(leaf, path, strict=False)):
-                found[name] = leaf[: len(path)]
-                break
-    if len(found) > 1:
-        raise IntegrityError(
-            f"{exposure.dotted(path)} stands in {' and '.join(found)}; one environment has each key once",
-            code="key.twice",
-        )
-    return next(iter(found.items()), None)
+        for leaf in file.sops.paths() if file.sops is not None else ():
+            typed = tuple(map(str, leaf))
+            for depth in depths:
+                path = wanted.get(typed[:depth]) if depth <= len(typed) else None
+                if path is None:
+                    continue
+                if found.setdefault(path, (name, leaf[:depth]))[0] != name:
+                    raise IntegrityError(
+                        f"{exposure.dotted(path)} stands in {found[path][0]} and {name}; one environment has each key "
+                        "once",
+                        code="key.twice",
+                    )
+    return found
 
 
 def missing(env: Environment, path: Path) -> NotFound:
@@ -160,13 +168,11 @@ def apply(
     ws = draft.ws
     check_writable(draft, env, on_old_base=on_old_base)
     by_file: dict[str, list[Change]] = {}
+    places = locate_all(env, [change.path for change in changes if not change.document])
     for change in changes:
-        if change.document:
-            by_file.setdefault(target_file(ws, env, file), []).append(change)
-            continue
-        place = locate(env, change.path)
+        place = None if change.document else places.get(change.path)
         if place is None:
-            if isinstance(change, Drop):
+            if isinstance(change, Drop) and not change.document:
                 raise missing(env, change.path)
             by_file.setdefault(target_file(ws, env, file), []).append(change)
         else:

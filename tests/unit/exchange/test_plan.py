@@ -1,25 +1,71 @@
-"""Import plans: statuses, conflicts, collisions, provenance; and never a value."""
+"""Import plans: statuses, conflicts, collisions, provenance, pruning; and never a value."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, strategies as st
 
-from zopp.errors import ZoppError
-from zopp.exchange import plan as plans
-from zopp.exchange.dotenv import parse
-from zopp.exchange.plan import Origin, Source, plan
+from zopp.errors import IntegrityError, ZoppError
+from zopp.exchange import plan as plans, provenance
+from zopp.exchange.entry import Entry, Left, Reading
+from zopp.exchange.mapfile import MapFile
+from zopp.exchange.plan import Plan, Rules, Target
+from zopp.exchange.provenance import Origin
+from zopp.exchange.sources import dotenv
 
 CANARY = "kanarienvogel7"
-SOURCE = Source(kind="dotenv", locator=".env", env="api/dev")
 OURS = Origin(kind="dotenv", id=".env#A")
 OTHERS = Origin(kind="vault", id="kv/a")
+
+
+def read(text: str, **options: object) -> Reading:
+    return dotenv.read(text.encode(), ".env", **options)  # type: ignore[arg-type]
+
+
+def plan(
+    reading: Reading,
+    existing: dict[str, object] | None = None,
+    origins: dict[str, Origin] | None = None,
+    *,
+    flat: bool = False,
+    **rules: object,
+) -> Plan:
+    leaves = {tuple(key.split(".")): value for key, value in (existing or {}).items()}
+    target = Target(name="api/dev", existing=leaves, provenance=origins or {}, flat=flat)
+    placed = [MapFile().place(entry) for entry in reading.entries]
+    return plans.plan(reading, placed, {"": target}, Rules(**rules))  # type: ignore[arg-type]
+
+
+def entries(*made: tuple[tuple[str, ...], object], covers: Iterable[str] = ()) -> Reading:
+    return Reading(
+        kind="vault",
+        place="kv",
+        covers=tuple(covers),
+        entries=tuple(
+            [
+                Entry(locator="kv/" + ".".join(key), id="kv/" + ".".join(key), name=key[-1], key=key, value=value)
+                for key, value in made
+            ]
+        ),
+    )
+
+
+def statuses(made: Plan) -> list[tuple[str, str]]:
+    return [(line.key, line.status) for line in made.lines]
+
+
+def written(made: Plan) -> dict[str, object]:
+    return {".".join(key): value for writes in made.writes.values() for key, (_, value) in writes.puts.items()}
+
 
 # existing value, provenance, policy -> status, written
 CASES = [
     (None, None, "fail", "new", True),
     ("1", None, "fail", "unchanged", False),
     ("1", OTHERS, "fail", "unchanged", False),
+    (1, None, "fail", "unchanged", False),
     ("2", None, "fail", "conflict", False),
     ("2", OTHERS, "fail", "conflict", False),
     ("2", OURS, "fail", "changed", True),
@@ -30,72 +76,197 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("existing", "origin", "policy", "status", "written"), CASES)
-def test_status(existing, origin, policy, status, written) -> None:
+@pytest.mark.parametrize(("existing", "origin", "policy", "status", "is_written"), CASES)
+def test_status(existing, origin, policy, status, is_written) -> None:
     made = plan(
-        parse(b"A=1").assignments,
+        read("A=1"),
         {} if existing is None else {"A": existing},
         {} if origin is None else {"A": origin},
-        policy,
-        SOURCE,
+        on_conflict=policy,
     )
     assert [line.status for line in made.lines] == [status]
-    assert made.writes == ({"A": "A"} if written else {})
+    assert written(made) == ({"A": "1"} if is_written else {})
     assert made.applicable == (status not in ("conflict", "rejected"))
+    assert bool(made.taken) == (status in ("new", "changed", "unchanged"))
 
 
 def test_a_renamed_target_is_found_by_its_origin() -> None:
-    made = plan(parse(b"A=2").assignments, {"B": "1"}, {"B": OURS}, "fail", SOURCE)
-    assert [(line.key, line.status) for line in made.lines] == [("B", "changed")]
-    assert made.writes == {"B": "A"}
+    made = plan(read("A=2"), {"B": "1"}, {"B": OURS})
+    assert statuses(made) == [("B", "changed")]
+    assert written(made) == {"B": "2"}
+    assert made.writes["api/dev"].origins == {"B": OURS}
 
 
 @pytest.mark.parametrize("policy", ["fail", "skip", "overwrite"])
 def test_two_entries_for_one_target_are_rejected_with_both_locators(policy: plans.OnConflict) -> None:
-    made = plan(parse(b"A=2\nB=3").assignments, {}, {"B": OURS}, policy, SOURCE)
+    made = plan(read("A=2\nB=3"), {}, {"B": OURS}, on_conflict=policy)
     assert [(line.key, line.status, line.reason) for line in made.lines] == [
         ("B", "rejected", "collision with .env:2"),
         ("B", "rejected", "collision with .env:1"),
     ]
-    assert not made.writes
-    assert plan(parse(b"A=2\nB=3").assignments, {}, {"B": OURS}, policy, SOURCE, exclude=["A"]).applicable
+    assert not written(made)
+    assert plan(read("A=2\nB=3"), {}, {"B": OURS}, on_conflict=policy, excluded=["A"]).applicable
 
 
 @pytest.mark.parametrize(
     ("name", "rule"), [("LD_PRELOAD", "code-name"), ("sops_mac", "sops-name"), ("A.B", "odd-name")]
 )
 def test_bad_names_are_rejected(name: str, rule: str) -> None:
-    made = plan(parse(f"{name}=1".encode(), dialect="python").assignments, {}, {}, "overwrite", SOURCE)
+    made = plan(read(f"{name}=1", dialect="python"), on_conflict="overwrite")
     assert [(line.status, line.reason) for line in made.lines] == [("rejected", rule)]
     assert not made.applicable
 
 
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        (("sops", "mac"), "sops-name"),
+        (("LD", "PRELOAD"), "code-name"),
+        (("a", ""), "odd-name"),
+        (("a", "b\nc"), "odd-name"),
+        (("a-b", "c.d"), ""),
+    ],
+)
+def test_names_below_others_are_looked_at_as_run_would_call_them(key: tuple[str, ...], rule: str) -> None:
+    assert plans.key_reason(key) == rule
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("a\0b", "nul"),
+        ("a\udcff", "not-utf8"),
+        ("x" * (plans.MAX_VALUE + 1), "value-size"),
+        ("é" * (plans.MAX_VALUE // 2 + 1), "value-size"),
+        ("x" * plans.MAX_VALUE, ""),
+    ],
+)
+def test_what_no_variable_can_hold_is_rejected(value: str, rule: str) -> None:
+    made = plan(entries((("A",), value)))
+    assert [line.reason for line in made.lines] == [rule]
+
+
+def test_an_import_has_a_size_that_it_may_not_pass() -> None:
+    most = plans.MAX_TOTAL // plans.MAX_VALUE
+    made = plan(entries(*[((f"K{number}",), "x" * plans.MAX_VALUE) for number in range(most + 1)]))
+    assert [line.reason for line in made.lines] == [""] * most + ["import-size"]
+
+
+def test_a_value_and_a_group_of_one_name_are_a_collision_of_both() -> None:
+    made = plan(entries((("db",), "x"), (("db", "password"), "y")))
+    assert [line.status for line in made.lines] == ["rejected", "rejected"]
+    assert all("db cannot be a value and a group" in line.reason for line in made.lines)
+
+
+def test_a_group_that_exists_is_not_written_over_nor_a_value_stood_upon() -> None:
+    made = plan(
+        entries((("db",), "x"), (("key", "part"), "y")), {"db.password": "1", "key": "2"}, on_conflict="overwrite"
+    )
+    assert [(line.status, line.reason) for line in made.lines] == [
+        ("rejected", "is a group of keys here"),
+        ("rejected", "stands below a value here"),
+    ]
+
+
+def test_types_are_kept_where_the_file_keeps_them_and_are_text_elsewhere() -> None:
+    reading = entries((("a", "b"), 5), (("c",), [1, {"d": None}]), (("e",), True))
+    assert written(plan(reading)) == {"a.b": 5, "c": [1, {"d": None}], "e": True}
+    made = plan(reading, flat=True)
+    assert written(made) == {"a_b": "5", "c": '[1,{"d":null}]', "e": "true"}
+    assert [line.reason for line in made.lines] == ["", "a list as JSON text", ""]
+    assert statuses(plan(reading, {"a.b": "5", "c": [1, {"d": None}], "e": True})) == [
+        ("a.b", "conflict"),
+        ("c", "unchanged"),
+        ("e", "unchanged"),
+    ]
+
+
 def test_importing_twice_changes_nothing() -> None:
-    entries = parse(b"A=1\nB=2").assignments
-    first = plan(entries, {}, {}, "fail", SOURCE)
-    again = plan(entries, {"A": "1", "B": "2"}, first.origins, "fail", SOURCE)
-    assert not again.writes
-    assert not again.origins
+    first = plan(read("A=1\nB=2"))
+    again = plan(read("A=1\nB=2"), {"A": "1", "B": "2"}, dict(first.writes["api/dev"].origins))
+    assert again.changes == 0
+    assert again.writes["api/dev"].origins == first.writes["api/dev"].origins
+
+
+def test_only_what_this_source_made_and_has_no_more_is_pruned() -> None:
+    origins = {
+        "GONE": Origin(kind="vault", id="kv/GONE"),
+        "OUT": Origin(kind="vault", id="kv/OUT"),
+        "HERE": Origin(kind="vault", id="kv/A"),
+        "ELSEWHERE": Origin(kind="vault", id="secret/GONE"),
+        "OTHER": Origin(kind="dotenv", id="kv/GONE"),
+        "SINCE": Origin(kind="vault", id="kv/SINCE"),
+    }
+    existing = {name: "1" for name in origins if name != "SINCE"} | {"MINE": "1"}
+    reading = entries((("A",), "1"), (("OUT",), "1"), covers=["kv/"])
+    made = plan(reading, existing, origins, prune=True, excluded=["OUT"])
+    assert [line.key for line in made.lines if line.status == "removed"] == ["GONE"]
+    assert made.writes["api/dev"].drops == (("GONE",),)
+    assert "GONE" not in made.writes["api/dev"].origins
+    assert not plan(reading, existing, origins).writes["api/dev"].drops
+    assert not plan(entries(), existing, origins, prune=True).writes["api/dev"].drops
+
+
+def test_what_could_not_be_read_is_not_pruned() -> None:
+    origins = {"A": Origin(kind="vault", id="kv/a#A"), "B": Origin(kind="vault", id="kv/b#B")}
+    known = Left(locator="kv/a", reason="denied", status="rejected", id="kv/a")
+    reading = Reading(kind="vault", place="kv", entries=(), covers=("kv/",), left=(known,))
+    made = plan(reading, {"A": "1", "B": "1"}, origins, prune=True, partial=True)
+    assert made.writes["api/dev"].drops == (("B",),)
+    unknown = Reading(
+        kind="vault", place="kv", entries=(), covers=("kv/",), left=(Left(locator="kv", reason="x", status="rejected"),)
+    )
+    with pytest.raises(IntegrityError) as raised:
+        plan(unknown, {"A": "1"}, origins, prune=True, partial=True)
+    assert raised.value.code == "import.prune"
+
+
+def test_what_was_rejected_stops_all_unless_excluded_or_partial() -> None:
+    reading = read("A=1\nB=x#y")
+    assert statuses(plan(reading)) == [("A", "new"), ("B", "rejected")]
+    assert not plan(reading).applicable
+    assert plan(reading, excluded=["B"]).applicable
+    partial = plan(reading, partial=True)
+    assert partial.applicable
+    assert [line.key for line in partial.refused] == ["B"]
+    assert written(partial) == {"A": "1"}
 
 
 def test_a_plan_shows_names_and_reasons_and_no_value() -> None:
     text = f'A={CANARY}\nB=changeme\nHOME=/{CANARY}\nC="$A"\n'
-    entries = parse(text.encode(), expand=True).assignments
-    made = plan(entries, {"A": CANARY + "x"}, {}, "overwrite", SOURCE)
-    assert CANARY not in made.table() + repr(made) + repr(made.as_json())
-    assert {frozenset(line) for line in made.as_json()} == {frozenset({"source", "env", "key", "status", "reason"})}
+    made = plan(read(text, expand=True), {"A": CANARY + "x"}, on_conflict="overwrite")
+    lines = [line.as_json() for line in made.lines]
+    assert CANARY not in repr(made) + repr(lines)
+    assert {frozenset(line) for line in lines} == {frozenset({"source", "env", "key", "status", "reason"})}
     assert [line.reason for line in made.lines] == ["", "placeholder", "seldom meant to be set", "expands A"]
-    assert made.table().endswith("1 changed, 3 new\n")
+    assert made.placeholders == ("B",)
+    assert made.counts() == {"changed": 1, "new": 3}
 
 
 def test_a_name_that_is_none_is_not_shown() -> None:
-    entries = parse(f"{CANARY}!=1".encode(), dialect="sops").assignments
-    assert CANARY not in plan(entries, {}, {}, "fail", SOURCE).table()
+    made = plan(read(f"{CANARY}!=1", dialect="sops"))
+    assert CANARY not in repr([line.key for line in made.lines])
+
+
+def test_a_clear_note_that_holds_a_value_is_found() -> None:
+    reading = read(f"# see {CANARY}\nA=x{CANARY}\nB={CANARY}\n")
+    target = Target(name="api/dev", existing={}, provenance={}, clear_note=lambda key, note: bool(note))
+    made = plans.plan(reading, [MapFile().place(entry) for entry in reading.entries], {"": target}, Rules())
+    assert plans.notes_with_values(made.writes, [target]) == [("api/dev", ("A",))]
+    closed = Target(name="api/dev", existing={}, provenance={})
+    assert plans.notes_with_values(made.writes, [closed]) == []
+
+
+def test_a_name_that_the_file_leaves_in_clear_is_rejected() -> None:
+    reading = read("A_unencrypted=1\nB=2")
+    target = Target(name="api/dev", existing={}, provenance={}, clear=lambda key: key[0].endswith("_unencrypted"))
+    made = plans.plan(reading, [MapFile().place(entry) for entry in reading.entries], {"": target}, Rules())
+    assert [(line.status, line.reason) for line in made.lines] == [("rejected", "clear-name"), ("new", "")]
 
 
 def test_provenance_is_written_in_one_spelling() -> None:
-    data = plans.dump_provenance({"B": OTHERS, "A": OURS})
-    assert plans.parse_provenance(data) == {"A": OURS, "B": OTHERS}
+    data = provenance.dump({"B": OTHERS, "A": OURS})
+    assert provenance.parse(data) == {"A": OURS, "B": OTHERS}
     assert data.index(b'"A"') < data.index(b'"B"')
 
 
@@ -107,4 +278,4 @@ def test_provenance_is_written_in_one_spelling() -> None:
 )
 def test_any_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ZoppError):
-        plans.parse_provenance(data)
+        provenance.parse(data)

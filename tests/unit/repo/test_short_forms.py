@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from tests.unit.repo.workshop import Workshop
 from zopp.cli import fast
-from zopp.cli.reading import scalar_text
+from zopp.exchange.scalars import scalar_text
 from zopp.repo import quick
 
 

@@ -1,0 +1,11 @@
+"""The sources of `zopp import`: one module each, with its flags and how it is reached.
+
+A module has HELP (a line), EXAMPLES, `configure(parser)` and `read(ctx, args, mapped) -> Reading`.
+"""
+
+from zopp.cli.importing import dotenv
+
+# In the order of the help.
+SOURCES = {
+    "dotenv": dotenv,
+}
