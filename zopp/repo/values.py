@@ -213,7 +213,9 @@ def _edit_existing(
         raise
     if data == listed.data:
         return
-    edited.changed[path] = [_name(change) for change in todo if isinstance(change, Drop) or not _same(before, change)]
+    # A walk down to each of many would cost their square.
+    leaves = leaf_map(before) if len(todo) > 1 else {}
+    edited.changed[path] = [_name(one) for one in todo if isinstance(one, Drop) or not _same(before, one, leaves)]
     draft.secrets(env, path, data, key, made=False)
 
 
@@ -222,7 +224,10 @@ def _name(change: Change) -> str:
     return f"[document {change.document}] " * bool(change.document) + exposure.dotted(change.path)
 
 
-def _same(tree: Tree, change: Put) -> bool:
+def _same(tree: Tree, change: Put, leaves: dict[tuple[int, Path], tuple[str, object]]) -> bool:
+    leaf = leaves.get((change.document, change.path))
+    if leaf is not None and not isinstance(change.value, (dict, list, tuple)):
+        return sopsfile.same(leaf[1], change.value)
     try:
         value = sopsfile.lookup(tree.documents[change.document], change.path)
     except ZoppError:

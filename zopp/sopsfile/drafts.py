@@ -44,6 +44,9 @@ class Draft:
         self.text = text
         # JSON shows no comments, so an edited tree cannot have meant to drop them.
         self.keep_comments = keep_comments
+        # By the id of a mapping, which is kept so that no other gets that id: name → index. A walk for each of many
+        # changes would cost their square.
+        self._places: dict[int, tuple[Mapping, dict[str, int]]] = {}
         self.root = self._top(document)
 
     def _top(self, document: Map) -> DraftMap:
@@ -101,7 +104,7 @@ class Draft:
         if isinstance(parent, Mapping):
             if not isinstance(part, str):
                 raise UsageError("an index does not name a key of a mapping", code="bad_path")
-            at = next((i for i, (key, _) in enumerate(parent.items) if key == part and isinstance(key, str)), None)
+            at = self._place(parent, part)
             if at is None:
                 notes: list[Any] = [] if note is None else [(line, None) for line in self._note(note)]
                 self._append(parent, [*notes, (part, new)])
@@ -126,15 +129,30 @@ class Draft:
         parent.items[at:at] = items
         if isinstance(parent, DraftMap):
             parent.source[at:at] = [-1] * len(items)
+        _, known = self._places.get(id(parent), (parent, {}))
+        for number, (key, _) in enumerate(parent.items[at:], at):
+            if isinstance(key, str):
+                known[key] = number
+
+    def _place(self, parent: Mapping, name: object) -> int | None:
+        """The index of the item under `name`, the first if there are several."""
+        if id(parent) not in self._places:
+            known: dict[str, int] = {}
+            for number, (key, _) in enumerate(parent.items):
+                if isinstance(key, str):
+                    known.setdefault(key, number)
+            self._places[id(parent)] = parent, known
+        return self._places[id(parent)][1].get(name) if isinstance(name, str) else None
 
     def drop(self, path: tuple[Any, ...]) -> None:
         """Remove `path` and the comments directly attached to it. NotFound if it is not there."""
         parent = self._parent(path, create=False)
         part = path[-1]
         if isinstance(parent, Mapping):
-            at = next((i for i, (key, _) in enumerate(parent.items) if key == part and isinstance(key, str)), -1)
-            if at < 0:
+            place = self._place(parent, part)
+            if place is None:
                 raise NotFound("no such key", code="no_key", candidates=parent.keys())
+            at = place
         else:
             at = self._index(parent, part)
         self._remove(parent, at)
@@ -157,6 +175,7 @@ class Draft:
     def _remove(self, parent: Any, at: int) -> None:
         """Take out an item with the comments attached to it."""
         first = self._first_attached(parent, at)
+        self._places.clear()  # indices move
         del parent.items[first : at + 1]
         if isinstance(parent, (DraftMap, DraftSeq)):
             del parent.source[first : at + 1]
@@ -212,9 +231,9 @@ class Draft:
         if isinstance(node, Mapping):
             if not isinstance(part, str):
                 raise UsageError("an index does not name a key of a mapping", code="bad_path")
-            for at, (key, child) in enumerate(node.items):
-                if key == part and isinstance(key, str):
-                    return self._container(node, at, child, create)
+            place = self._place(node, part)
+            if place is not None:
+                return self._container(node, place, node.items[place][1], create)
             if not create:
                 raise NotFound("no such key", code="no_key", depth=depth, candidates=node.keys())
             made = Mapping()
