@@ -25,6 +25,7 @@ EXAMPLES = epilog(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The sources of `zopp import`."""
+    parser.set_defaults(sources=tuple(SOURCES))
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True, parser_class=Parser)
     for name, module in SOURCES.items():
         sub = sources.add_parser(name, help=module.HELP, description=module.__doc__, epilog=module.EXAMPLES)
