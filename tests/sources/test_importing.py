@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support import Team, User
 from zopp.cli.importing import applying
+from zopp.exchange import scalars
 from zopp.repo import journal
 
 CANARY = "kanarienvogel7"
@@ -210,3 +212,15 @@ def test_the_source_may_be_named_anywhere_before_the_file(alice: User) -> None:
     mistyped = alice.zopp("import", "dotenvv", code=2)
     assert "dotenvv: cannot be read" in mistyped.err
     assert "hint: did you mean zopp import dotenv?" in mistyped.err
+
+
+def test_bytes_of_a_file_come_out_as_they_went_in(alice: User) -> None:
+    data = bytes(range(256))
+    alice.ok("set", "KEYSTORE", "-e", "dev", stdin=scalars.from_bytes(data))
+    alice.ok("set", "PLAIN", "-e", "dev", stdin="text")
+    assert alice.child("get", "KEYSTORE", "-e", "dev", "--bytes").stdout == data
+    assert alice.child("get", "PLAIN", "-e", "dev", "--bytes").stdout == b"text"
+    only = alice.ok("export", "--only", "KEYSTORE", "--format", "k8s", "-e", "dev").out
+    assert base64.b64encode(data).decode() in only
+    assert "PLAIN" not in only
+    assert alice.zopp("export", "--only", "NONE", "-e", "dev").code == 1

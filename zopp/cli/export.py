@@ -9,7 +9,7 @@ import argparse
 from zopp.cli import writing
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.reading import open_for_reading
+from zopp.cli.reading import chosen, open_for_reading
 from zopp.errors import UsageError
 from zopp.exchange import exporters
 from zopp.exchange.scalars import scalar_text
@@ -21,6 +21,7 @@ EXAMPLES = epilog(
     'eval "$(zopp export --format shell)"',
     "zopp export -e production --format k8s --name app-secrets | kubectl apply -f -",
     "zopp export --format example -o .env.example --force",
+    'zopp export --only NPM_TOKEN --format github-env >> "$GITHUB_ENV"',
 )
 FORMATS = {"dotenv": "env"}
 
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--format", choices=(*exporters.FORMATS, "dotenv", "example"), help="default: env; with --json: json"
     )
+    parser.add_argument("--only", metavar="NAMES", help="only these names, separated by commas")
     parser.add_argument("--name", metavar="NAME", help="k8s: what the Secret is called (default: PROJECT-ENV)")
     parser.add_argument("--namespace", default="", metavar="NAMESPACE", help="k8s: its namespace (default: none said)")
     writing.add_output(parser)
@@ -46,15 +48,11 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         writing.check_terminal(args)
     ws, env = open_for_reading(ctx, args)
     if form == "example":
-        names = sorted(
-            name
-            for file in env.files.values()
-            if file.sops
-            for name in ("_".join(map(str, p)) for p in file.sops.paths())
-        )
-        data = exporters.example((name, "") for name in names)
+        files = [file.sops for file in env.files.values() if file.sops]
+        names = {"_".join(map(str, path)): None for file in files for path in file.paths()}
+        data = exporters.example((name, "") for name in sorted(chosen(names, args.only, env)))
     else:
-        flat = values.flatten(values.open_all(ws, env, ctx.keyring))
+        flat = chosen(values.flatten(values.open_all(ws, env, ctx.keyring)), args.only, env)
         name = args.name or f"{env.project}-{env.name}".lower().replace("_", "-")
         texts = {key: scalar_text(value) for key, value in flat.items()}
         data = exporters.export(texts, form, secret=name, namespace=args.namespace)

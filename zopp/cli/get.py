@@ -7,7 +7,7 @@ from zopp import sopsfile
 from zopp.cli.context import Context, table
 from zopp.cli.parser import add_env, epilog
 from zopp.cli.reading import open_for_reading
-from zopp.exchange.scalars import scalar_text
+from zopp.exchange.scalars import scalar_text, to_bytes
 from zopp.repo import values
 from zopp.repo.exposure import dotted
 from zopp.repo.unlock import decrypt
@@ -16,6 +16,7 @@ from zopp.repo.values import plain
 EXAMPLES = epilog(
     "zopp get DATABASE_URL -e production",
     "zopp get db.password                 a dotted path",
+    "zopp get KEYSTORE --bytes > app.p12",
     "zopp get --json --reveal             all keys and values as JSON",
 )
 
@@ -24,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of `zopp get`."""
     parser.add_argument("key", nargs="?", metavar="KEY", help="a name, or a dotted path")
     parser.add_argument("--reveal", action="store_true", help="show the values of all keys")
+    parser.add_argument("--bytes", action="store_true", help="print the bytes of a file that import kept as base64")
     add_env(parser)
 
 
@@ -52,6 +54,12 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     elif isinstance(node, (sopsfile.Mapping, sopsfile.Sequence)):
         tree = sopsfile.Tree([node if isinstance(node, sopsfile.Mapping) else sopsfile.Mapping([(args.key, node)])])
         sys.stdout.write(sopsfile.dump_plain(tree, "yaml").decode())
+    elif args.bytes:
+        text = scalar_text(node)
+        data = to_bytes(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") if data is None else data)
+        sys.stdout.buffer.flush()
     else:
         sys.stdout.write(scalar_text(node) + ("\n" if sys.stdout.isatty() else ""))
     return 0

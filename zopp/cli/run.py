@@ -11,8 +11,8 @@ import sys
 
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
-from zopp.cli.reading import open_for_reading
-from zopp.errors import IntegrityError, NotFound, UsageError
+from zopp.cli.reading import chosen, open_for_reading
+from zopp.errors import IntegrityError, UsageError
 from zopp.exchange.names import check_name
 from zopp.exchange.scalars import scalar_text
 from zopp.keys.find import KEY_VARIABLES
@@ -49,15 +49,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         raise UsageError("no command given", hint="zopp run -- COMMAND")
     ws, env = open_for_reading(ctx, args)
     found = values.flatten(values.open_all(ws, env, ctx.keyring))
-    names = _names(args.only)
-    if names is not None:
-        for name in names:
-            if name not in found:
-                raise NotFound(f"{env.project}/{env.name} has no {name}", code="key.missing", candidates=list(found))
-        found = {name: found[name] for name in names}
-    for name in _names(args.require) or []:
-        if name not in found:
-            raise NotFound(f"{env.project}/{env.name} has no {name}", code="key.missing", candidates=list(found))
+    found = dict(chosen(found, args.only, env))
+    chosen(found, args.require, env)
     child = (
         {"PATH": ctx.env.get("PATH", os.defpath), "HOME": ctx.env.get("HOME", "")} if args.no_inherit else dict(ctx.env)
     )
@@ -83,7 +76,3 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     except OSError as exc:
         sys.stderr.write(f"zopp: error: {command[0]}: {exc.strerror}\n")
         return 126
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from zopp.errors import FormatError
-from zopp.exchange import names
+from zopp.exchange import names, scalars
 
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
 _DOCKER_LINE = 60_000  # bytes; docker's reader gives up at 64 KiB
@@ -29,6 +30,7 @@ REASONS = {
     "no-common-quoting": "needs both kinds of quotes, for which .env parsers have no common spelling",
     "backslash-n": "holds a backslash followed by n, which sops reads back as a newline",
     "line-length": "is too long for a line that docker reads",
+    "github-name": "has a name that GitHub's runner keeps to itself",
     "odd-name": "has a name that is not letters, digits and underscores",
     "sops-name": "has a name under which sops keeps its metadata",
     "code-name": "has a name by which programs run or trust something",
@@ -118,7 +120,16 @@ def _toml(name: str, value: str) -> str:
 
 def _kubernetes(name: str, value: str) -> str:
     key = f'"{name}"' if name.lower() in _YAML_WORDS else name
-    return f'  {key}: "{base64.b64encode(value.encode()).decode()}"\n'
+    data = scalars.to_bytes(value)
+    return f'  {key}: "{base64.b64encode(value.encode() if data is None else data).decode()}"\n'
+
+
+def _github(name: str, value: str) -> str:
+    if name.startswith(("GITHUB_", "RUNNER_")):
+        raise _RefusedError("github-name")
+    # Random, or a value that knows it could end itself and set variables of its own.
+    end = f"end_{secrets.token_hex(16)}"
+    return f"{name}<<{end}\n{value}\n{end}\n"
 
 
 _WRITERS: dict[str, Callable[[str, str], str]] = {
@@ -130,8 +141,11 @@ _WRITERS: dict[str, Callable[[str, str], str]] = {
     "toml": _toml,
     "k8s": _kubernetes,
     "sops-env": _sops,
+    "github-env": _github,
 }
 FORMATS = tuple(_WRITERS)
+# What a refusal proposes instead: a job's environment is nobody's other format.
+_FILES = tuple([form for form in FORMATS if form != "github-env"])
 _NUL_FORMATS = ("json", "yaml", "toml", "k8s")
 
 
@@ -147,7 +161,7 @@ def _write(form: str, name: str, value: str) -> str:
 
 def _fitting(name: str, value: str) -> tuple[str, ...]:
     fitting = []
-    for form in FORMATS:
+    for form in _FILES:
         try:
             _write(form, name, value)
         except _RefusedError:
@@ -160,7 +174,9 @@ def export(
     values: Mapping[str, str], form: str, *, allowed: Collection[str] = (), secret: str = "", namespace: str = ""
 ) -> bytes:
     """`values` in `form` (one of `FORMATS`), names sorted, UTF-8, LF. What `env` writes `dotenv.parse` reads back.
-    `k8s` is a Secret manifest called `secret`, in `namespace` if one is said; its values are at most 1 MiB together.
+    `k8s` is a Secret manifest called `secret`, in `namespace` if one is said; its values are at most 1 MiB together,
+    and bytes that an importer kept as marked base64 are bytes in it. `github-env` is what a GitHub job appends to the
+    file in GITHUB_ENV; it masks nothing.
 
     Raises FormatError (`export`) naming every key that cannot be written and what could carry it; `data['refusals']`
     holds them. Names that are code are refused unless in `allowed`, which is from this user's local settings.

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings, strategies as st
 
 from zopp.errors import FormatError
-from zopp.exchange import dotenv, exporters
+from zopp.exchange import dotenv, exporters, scalars
 
 CANARY = "kanarienvogel7"
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(
@@ -81,6 +81,62 @@ def test_a_secret_manifest_holds_the_bytes(values: dict[str, str]) -> None:
     document = yaml.safe_load(data)
     assert document["metadata"] == {"name": "app.secrets-1", "namespace": "shop"}
     assert {name: base64.b64decode(text, validate=True).decode() for name, text in document["data"].items()} == kept
+
+
+def _runner(data: bytes) -> dict[str, str]:
+    """The file in GITHUB_ENV as the runner's documentation has it: NAME<<END, lines, END."""
+    found: dict[str, str] = {}
+    lines = iter(data.decode().split("\n"))
+    for line in lines:
+        if not line:
+            continue
+        name, mark, end = line.partition("<<")
+        assert mark
+        value: list[str] = []
+        for inner in lines:
+            if inner == end:
+                break
+            value.append(inner)
+        else:
+            raise AssertionError("a value without an end")
+        found[name] = "\n".join(value)
+    return found
+
+
+@given(MAPS)
+@settings(max_examples=300, deadline=None)
+def test_a_job_gets_the_same_values(values: dict[str, str]) -> None:
+    data, kept = exported(values, "github-env")
+    assert _runner(data) == kept
+
+
+def test_a_value_cannot_end_itself_and_set_another() -> None:
+    once, twice = (exporters.export({"A": "x"}, "github-env") for _ in range(2))
+    end = once.partition(b"<<")[2].partition(b"\n")[0].decode()
+    assert once != twice
+    assert len(end) >= 32
+    hostile = f"x\n{end}\nPATH<<EOF\n/evil\nEOF"
+    assert _runner(exporters.export({"A": hostile}, "github-env")) == {"A": hostile}
+    for name in ("GITHUB_TOKEN", "RUNNER_TEMP", "NODE_OPTIONS"):
+        with pytest.raises(FormatError):
+            exporters.export({name: "x"}, "github-env")
+
+
+@given(st.binary(max_size=40))
+def test_bytes_come_back_as_bytes(data: bytes) -> None:
+    text = scalars.from_bytes(data)
+    text.encode()
+    assert "\0" not in text
+    document = yaml.safe_load(exporters.export({"A": text}, "k8s", secret="a"))
+    assert base64.b64decode(document["data"]["A"], validate=True) == data
+    assert json.loads(exporters.export({"A": text}, "json")) == {"A": text}
+
+
+@pytest.mark.parametrize("text", ["data:application/octet-stream;base64,AAAA", "data:;base64,AA", "AAAA", ""])
+def test_what_no_importer_marked_stays_as_it_is(text: str) -> None:
+    assert scalars.to_bytes(text) is None
+    assert scalars.to_bytes(scalars.from_bytes(b"\0") + "!") is None
+    assert scalars.from_bytes(text.encode()) == text
 
 
 @pytest.mark.parametrize("values", [{}, {"A": "", "y": "it's\n"}])
