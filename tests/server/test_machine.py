@@ -246,7 +246,10 @@ def run(server: Live, database: Database, seed: int, statements: int) -> Wire:
             actor = wire.signer(choice.randrange(256))
             wire.one(actor, choice.randrange(256), choice.randrange(256), choice.randrange(256))
             if number % 3 == 0:
-                wire.release(choice.choice(sorted(wire.model.principals)), item)
+                assert wire.state is not None
+                # Few of all may read, and a history that archives the environment has none from then on.
+                readers = sorted(wire.state.readers(ENV)) if ENV in wire.state.envs and choice.random() < 0.5 else []
+                wire.release(choice.choice(readers or sorted(wire.model.principals)), item)
     finally:
         wire.close()
     return wire
@@ -291,10 +294,20 @@ def _run_and_judge(server: Live, database: Database, seed: int, statements: int)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_s13_the_server_and_the_model_never_disagree(server: Live, database: Database, seed: int) -> None:
     verdicts = _run_and_judge(server, database, seed, STATEMENTS)
-    assert min(verdicts.values()) > 5, verdicts
+    assert min(verdicts.values()) > 2, verdicts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 13))
+def test_s13_the_server_and_the_model_never_disagree_whatever_the_history(
+    server: Live, database: Database, seed: int
+) -> None:
+    verdicts = _run_and_judge(server, database, seed, STATEMENTS)
+    assert min(verdicts.values()) > 0, verdicts
 
 
 @pytest.mark.slow
 def test_s13_the_server_and_the_model_never_disagree_for_long(server: Live, database: Database) -> None:
     verdicts = _run_and_judge(server, database, 20261124, STATEMENTS * 10)
-    assert min(verdicts.values()) > 50, verdicts
+    # In so long a history the environment is archived early; the shorter ones have the releases.
+    assert min(verdicts["accepted"], verdicts["refused"], verdicts["denied"]) > 50, verdicts

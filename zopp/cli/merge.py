@@ -11,6 +11,7 @@ from zopp.cli.context import Context
 from zopp.cli.parser import add_change, epilog
 from zopp.errors import IntegrityError, NotFound, Unknown, UsageError
 from zopp.policy.statement import Statement
+from zopp.printable import printable
 from zopp.repo import git, journal, memory, mergehooks, mergerecord, mergework, operation
 from zopp.repo.environment import open_environment, people_name
 from zopp.repo.layout import Checkout
@@ -126,7 +127,7 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
             return 1 if told.conflicts else 0
         left = operation.unmerged(root)
         if left:
-            names = ", ".join(sorted(left)[:6]) + (" …" if len(left) > 6 else "")
+            names = ", ".join(map(printable, sorted(left)[:6])) + (" …" if len(left) > 6 else "")
             raise IntegrityError(
                 f"signed and staged; git has other conflicts: {names}",
                 code="merge.others",
@@ -150,6 +151,14 @@ def _go_on(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
             ctx.note(f"{op.kind} done")
             return 0
         if (after.ours, after.theirs) == (op.ours, op.theirs):
+            beside = operation.unstaged(root)
+            if beside:
+                names = ", ".join(map(printable, beside[:6])) + (" …" if len(beside) > 6 else "")
+                raise IntegrityError(
+                    f"all is signed and staged, and git does not go on while there are other changes: {names}",
+                    code="merge.beside",
+                    hint="see them with git diff, take them back with git restore, then: zopp merge --continue",
+                )
             for line in done.stdout.decode("utf-8", "replace").strip().split("\n"):
                 ctx.note(f"git: {line}")
             raise Unknown(

@@ -233,6 +233,12 @@ def unstage(root: str, paths: Iterable[str], environ: Mapping[str, str]) -> None
         git.run(root, "--literal-pathspecs", "reset", "--quiet", "HEAD", "--", *wanted, environ=environ)
 
 
+def unstaged(root: str) -> list[str]:
+    """Tracked files of the work tree that are not as the index has them, sorted."""
+    done = git.run(root, "diff", "--name-only", "-z", "--no-ext-diff")
+    return sorted(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
+
+
 def run_git(root: str, *args: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
     """A git command of a person's own, with its hooks and no editor; its output is the caller's to show. zopp's drivers
     stand aside: who runs git here makes the merge from the commits, and opens each file, or asks for it, once."""
