@@ -262,6 +262,8 @@ def _create(
 def _new_tree(place: str, puts: list[Put], *, allow_clear: bool) -> Tree:
     """The plaintext of a new file: nested mappings as the paths say, notes as comment lines above their keys."""
     top = sopsfile.Mapping()
+    # Beside the tree, as a walk over its keys for each of many puts would cost their square.
+    made: dict[Path, object] = {(): top}
     for put in puts:
         if not allow_clear and not sopsfile.DEFAULT_SELECTOR.selects(put.path):
             raise FormatError(
@@ -271,20 +273,29 @@ def _new_tree(place: str, puts: list[Put], *, allow_clear: bool) -> Tree:
                 place=place,
                 hint="choose another name, or say --clear",
             )
+        path = tuple(map(str, put.path))
         node = top
-        for part in put.path[:-1]:
-            if str(part) not in node:
-                node.items.append((str(part), sopsfile.Mapping()))
-            below = node.get(str(part))
+        for depth in range(1, len(path)):
+            if path[:depth] not in made:
+                made[path[:depth]] = sopsfile.Mapping()
+                node.items.append((path[depth - 1], made[path[:depth]]))
+            below = made[path[:depth]]
             if not isinstance(below, sopsfile.Mapping):
                 raise UsageError(f"{exposure.dotted(put.path)} leads through a value", code="through_scalar")
             node = below
-        last = str(put.path[-1])
-        if last in node:
+        if path in made:
             raise UsageError(f"{exposure.dotted(put.path)} is given twice", code="key.twice")
+        _note_made(made, path, sopsfile.from_plain(put.value))
         node.items += [(sopsfile.Comment(" " + line), None) for line in (put.note or "").splitlines() if line.strip()]
-        node.items.append((last, sopsfile.from_plain(put.value)))
+        node.items.append((path[-1], made[path]))
     return Tree([top])
+
+
+def _note_made(made: dict[Path, object], path: Path, node: object) -> None:
+    made[path] = node
+    for name, below in node.items if isinstance(node, sopsfile.Mapping) else ():
+        if isinstance(name, str):
+            _note_made(made, (*path, name), below)
 
 
 def flatten(opened: Iterable[Opened]) -> dict[str, object]:

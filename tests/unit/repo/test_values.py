@@ -7,6 +7,7 @@ from zopp import sopsfile
 from zopp.errors import IntegrityError, UsageError
 from zopp.repo import exposure, values
 from zopp.repo.values import Opened
+from zopp.sopsfile import Put
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,24 @@ def test_leaf_maps_tell_types_and_empty_containers_apart() -> None:
     other = values.leaf_map(sopsfile.Tree([sopsfile.from_plain({"a": "1", "b": [], "c": {}, "d": ""})]))
     assert one.keys() == other.keys()
     assert all(one[k] != other[k] for k in one)
+
+
+@pytest.mark.parametrize(
+    ("puts", "code"),
+    [
+        ([Put(("a", "b"), 1), Put(("a", "c"), 2), Put(("d",), {"e": 3}), Put(("d", "f"), 4)], ""),
+        ([Put(("a",), 1), Put(("a",), 2)], "key.twice"),
+        ([Put(("a", "b"), 1), Put(("a",), 2)], "key.twice"),
+        ([Put(("a",), {"b": {"c": 1}}), Put(("a", "b", "c"), 2)], "key.twice"),
+        ([Put(("a",), 1), Put(("a", "b"), 2)], "through_scalar"),
+        ([Put(("a",), [1]), Put(("a", "0"), 2)], "through_scalar"),
+    ],
+)
+def test_a_new_file_has_each_key_once(puts: list[Put], code: str) -> None:
+    if code:
+        with pytest.raises(UsageError) as raised:
+            values._new_tree("x.yaml", puts, allow_clear=False)
+        assert raised.value.code == code
+    else:
+        made = values._new_tree("x.yaml", puts, allow_clear=False)
+        assert sopsfile.to_plain(made.documents[0]) == {"a": {"b": 1, "c": 2}, "d": {"e": 3, "f": 4}}
