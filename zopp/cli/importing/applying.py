@@ -244,9 +244,12 @@ class Importing:
         for name, env in drafted.envs.items():
             writes = plan.writes[name]
             readers = len(draft.state.readers(env.scope))
-            counts = f"{len(writes.puts)} imported" + (f", {len(writes.drops)} removed" if writes.drops else "")
-            others = sum([line.env == name for line in plan.lines]) - len(writes.puts) - len(writes.drops)
-            ctx.note(f"{name}: {counts}, {others} unchanged or left out ({readers} reader{'s' * (readers != 1)})")
+            said = [line.status for line in plan.lines if line.env == name]
+            counts = [f"{len(writes.puts)} imported"]
+            counts += [f"{number} {status}" for status in ("removed", "unchanged") if (number := said.count(status))]
+            out = len(said) - len(writes.puts) - len(writes.drops) - said.count("unchanged")
+            counts += [f"{out} left out"] * bool(out)
+            ctx.note(f"{name}: {', '.join(counts)} ({readers} reader{'s' * (readers != 1)})")
         if plan.changes and remains:
             ctx.note("what remains to be done:")
             for line in shown.remaining_lines(remains):

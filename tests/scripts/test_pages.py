@@ -1,5 +1,4 @@
-"""What `docs/history.md` and `docs/review.md` show is what the commands print, but for commits, times, digests and
-recipients."""
+"""What the pages of `docs` show is what the commands print, but for commits, times, digests and recipients."""
 
 import os
 import re
@@ -41,7 +40,39 @@ REVIEW = (
 )
 
 
-@pytest.mark.parametrize(("page", "setup", "least"), [("history.md", HISTORY, 6), ("review.md", REVIEW, 3)])
+DOTENV = (
+    "git init -q .",
+    "zopp init --no-recovery --template team --project api --workspace acme --device alice-laptop -m start",
+    """cat > .env <<'END'
+# the shop's own database
+DATABASE_URL='postgres://shop:s3cret@db/shop'
+SESSION_KEY=9f8e7d6c5b4a39281706f5e4d3c2b1a0
+SMTP_PASSWORD=pa$word
+MAIL_FROM=Shop Team
+STRIPE_KEY=changeme
+END
+cat > map.toml <<'END'
+exclude = ["STRIPE_KEY"]
+
+[rename]
+SMTP_PASSWORD = "MAIL_PASSWORD"
+
+[reading]
+SMTP_PASSWORD = "docker"      # everything after the equals sign, as it stands
+MAIL_FROM = "compose"
+END
+""",
+)
+
+# page, what goes before, how many blocks it has at least
+PAGES = [
+    ("history.md", HISTORY, 6),
+    ("review.md", REVIEW, 3),
+    ("migration/dotenv.md", DOTENV, 4),
+]
+
+
+@pytest.mark.parametrize(("page", "setup", "least"), PAGES)
 def test_the_page_is_true(tmp_path: Path, page: str, setup: tuple[str, ...], least: int) -> None:
     binaries, home, work = tmp_path / "bin", tmp_path / "home", tmp_path / "shop"
     for folder in (binaries, home, work):
