@@ -112,6 +112,8 @@ def _run(found: "Quick", env: "Mapping[str, str]", command: "list[str]") -> "int
     from zopp.exchange import names
     from zopp.keys.find import KEY_VARIABLES
 
+    if env.get("CI", "").lower() in ("true", "1"):  # its output is redacted
+        return None
     values = found.values()
     if values is None:
         return None

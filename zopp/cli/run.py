@@ -3,11 +3,17 @@
 The command gets your own variables too, less the key variables of zopp, sops and the CI provider. Its exit code is
 zopp's; zopp's own failures are 125, and 126 or 127 if the command cannot be run or is not there. Where there is no
 /proc (macOS), LC_CTYPE may be set though it was not: Python does that under the C locale.
+
+With --redact, which is on where CI is true, the command's output is filtered: values become [redacted:NAME], also line
+by line, in base64, hex, URL, JSON and shell form. It prevents accidents, not theft: a value that is split by colour
+codes or changed in another way, what goes to files, sockets and /dev/tty, secrets from elsewhere, and other processes
+that read the command's environment are not covered.
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
@@ -17,6 +23,7 @@ from zopp.exchange.names import check_name
 from zopp.exchange.scalars import scalar_text
 from zopp.keys.find import KEY_VARIABLES
 from zopp.repo import values
+from zopp.repo.environment import Environment
 
 EXAMPLES = epilog(
     "zopp run -- npm start",
@@ -36,8 +43,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--no-inherit", action="store_true", help="start from an empty environment (PATH and HOME stay)"
     )
     parser.add_argument("--keep-existing", action="store_true", help="do not replace variables that are set already")
+    parser.add_argument(
+        "--redact", action=argparse.BooleanOptionalAction, default=None,
+        help="hide the values in the command's output (default: where CI is true)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--show", metavar="NAMES", help="with --redact: names whose values are no secrets, separated by commas"
+    )
     parser.add_argument("--keep-keys", action="store_true", help="leave zopp's and sops' key variables to the command")
     add_env(parser)
+
+
+def is_ci(env: Mapping[str, str]) -> bool:
+    """Whether this is a CI job, as GitHub, GitLab and most others say it."""
+    return env.get("CI", "").lower() in ("true", "1")
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
@@ -66,6 +85,9 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         if "\0" in text:
             raise IntegrityError(f"{name} holds a NUL byte, which no environment variable can", code="nul")
         child[target] = text
+    redact = is_ci(ctx.env) if args.redact is None else args.redact
+    if redact:
+        return _redacted(ctx, env, found, args, command, child)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -76,3 +98,31 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     except OSError as exc:
         sys.stderr.write(f"zopp: error: {command[0]}: {exc.strerror}\n")
         return 126
+
+
+def _redacted(
+    ctx: Context,
+    env: Environment,
+    found: Mapping[str, object],
+    args: argparse.Namespace,
+    command: Sequence[str],
+    child: Mapping[str, str],
+) -> int:
+    from zopp.cli import redacting
+    from zopp.exchange import masking
+
+    shown = chosen(found, args.show or "", env)
+    clear = {
+        "_".join(map(str, item.path))
+        for file in env.files.values()
+        if file.sops is not None
+        for item in file.sops.items()
+        if not item.encrypted
+    }
+    secret = [(name, scalar_text(value)) for name, value in found.items() if name not in shown and name not in clear]
+    made = masking.patterns(secret)
+    if made.left_out:
+        ctx.warn(f"too short or too common to be hidden in the output: {', '.join(made.left_out)}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return redacting.run(command, child, made.found)

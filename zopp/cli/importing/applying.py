@@ -158,7 +158,7 @@ class Importing:
             return True
         if ctx.interactive() and not ctx.yes:
             self._show(plan)
-            return ctx.confirm(f"{_intention(plan)} in {_listed(drafted.envs)}?", otherwise="")
+            return ctx.confirm(f"{_intention(plan)}, in {_listed(drafted.envs)}?", otherwise="")
         if not self.reading.one_file and not ctx.yes:
             self._show(plan)
             raise UsageError(
@@ -267,6 +267,7 @@ class Importing:
         if ctx.confirm(question, otherwise=""):
             full = os.path.join(layout.find_checkout(ctx.cwd).root, path)
             os.unlink(full)
+            ctx.note(f"removed {path}")
 
 
 def _intention(plan: Plan) -> str:
