@@ -1,7 +1,8 @@
 """Write an environment's values in another format. `k8s` is a Secret manifest, `example` has the names only.
 
---github-env is for a step of a GitHub job: it appends the values to the file in GITHUB_ENV, for the steps that follow, and
-first prints the commands that mask them in the log. `zopp run -- COMMAND` keeps them to one step, and is better.
+--github-env is for a step of a GitHub job: it appends the values to the file in GITHUB_ENV, for the steps that
+follow, and first prints the commands that mask them in the log. `zopp run -- COMMAND` keeps them to one step, and is
+better.
 
 To a terminal only with --reveal. A file is made 0600, appears whole or not at all, and must be ignored by git.
 A value that the format cannot carry is refused by name, never altered.
