@@ -183,3 +183,18 @@ def test_hostile_memory(team: Team, where: str) -> None:
         alice.git("checkout", "-q", ".")
     path.write_bytes(whole)
     alice.ok("verify")
+
+
+def test_a_name_that_zopp_would_not_read_is_said_where_secrets_lie(team: Team) -> None:
+    """A line end in it prints no line of its own, and elsewhere it is nobody's business."""
+    alice = team.alice
+    data = alice.read("secrets/dev.yaml") if (alice.repo / "secrets/dev.yaml").exists() else b"x: 1\n"
+    alice.write("secrets/a\nok: all is well.yaml", data)
+    alice.write("elsewhere/a\nb.yaml", data)
+    alice.commit("odd names")
+    done = alice.ok("verify")
+    odd = [line for line in done.out.split("\n") if "path.unsafe" in line]
+    assert odd == [
+        "warn: secrets/a\\nok: all is well.yaml: lies where secrets files do, and zopp would not read it [path.unsafe]"
+    ]
+    assert not any(line.startswith("ok: all is well") for line in done.out.split("\n"))

@@ -246,7 +246,7 @@ def test_a_github_step_masks_before_it_hands_over(alice: User, tmp_path: Path) -
     written = target.read_text()
     assert written.startswith("EARLIER=1\n")
     assert f"\n{SECRET}\n" in written
-    assert "3 values of api/dev" in done.err
+    assert "the steps that follow have 3 values of api/dev" in done.err
 
 
 def test_a_github_step_that_cannot_is_told(alice: User, tmp_path: Path) -> None:

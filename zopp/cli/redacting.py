@@ -70,7 +70,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
         ends.append(end)
     terminals = [end if os.isatty(end) else -1 for end in ends]
     own = any(end >= 0 for end in terminals)
-    typed = own and os.isatty(0)
+    typed = own and _in_foreground()
     # What is typed reaches the child through the terminal that it writes to.
     stdin = next((end for end in terminals if end >= 0), None) if typed else None
 
@@ -96,25 +96,23 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
                 os.close(end)
         begun(child)
         with _raw(typed):
-            return _relay(child, streams, masters[0] if typed else None)
+            return _relay(child, streams, next(s for s in streams if s.source == masters[0]) if typed else None)
 
 
-def _relay(child: subprocess.Popen[bytes], streams: list[_Stream], keys: int | None) -> int:
+def _relay(child: subprocess.Popen[bytes], streams: list[_Stream], keys: _Stream | None) -> int:
     try:
         ended = 0.0
         while any(stream.open for stream in streams):
             reads = [stream.source for stream in streams if stream.open]
-            if keys is not None and streams[0].open:
+            if keys is not None:
                 reads.append(0)
             ready = select.select(reads, [], [], 0.1)[0]
             for stream in streams:
                 if stream.open and stream.source in ready:
                     stream.pump()
             if 0 in ready and keys is not None:
-                data = os.read(0, _CHUNK)
-                if data:
-                    _write(keys, data)
-                else:
+                data = _typed()
+                if not data or not keys.open or not _hand_over(keys.source, data):
                     keys = None
             if child.poll() is None:
                 continue
@@ -134,6 +132,31 @@ def _relay(child: subprocess.Popen[bytes], streams: list[_Stream], keys: int | N
         return 125
     code = child.wait()
     return code if code >= 0 else 128 - code
+
+
+def _typed() -> bytes:
+    """What was typed; nothing once the terminal is gone."""
+    try:
+        return os.read(0, _CHUNK)
+    except OSError:
+        return b""
+
+
+def _hand_over(fd: int, data: bytes) -> bool:
+    """Whether what was typed could be given to the child's terminal, which may be gone."""
+    try:
+        _write(fd, data)
+    except OSError:
+        return False
+    return True
+
+
+def _in_foreground() -> bool:
+    """Whether what is typed is ours to read, and the terminal's settings ours to change."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

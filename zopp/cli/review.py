@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as the comment on a pull request")
     parser.add_argument("--sarif", metavar="FILE", help="write SARIF 2.1.0 there as well")
+    parser.add_argument("--comment", metavar="FILE", help="write the comment on a pull request there as well")
     parser.add_argument(
         "--strict-schema", action="store_true", help="a key that no example or schema file knows blocks"
     )
@@ -58,6 +59,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         from zopp.review import sarif
 
         _write(os.path.join(ctx.cwd, args.sarif), json.dumps(sarif.render(review), indent=1) + "\n")
+    if args.comment:
+        from zopp.review import markdown
+
+        _write(os.path.join(ctx.cwd, args.comment), markdown.render(review, sentences.words))
     if ctx.as_json:
         ctx.data(as_json(review))
     elif args.markdown:

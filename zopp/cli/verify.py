@@ -8,6 +8,7 @@ import argparse
 
 from zopp.cli.context import Context
 from zopp.cli.parser import epilog
+from zopp.printable import printable
 from zopp.repo.verify import verify
 
 EXAMPLES = epilog("zopp verify", "zopp verify --json --require-latest     in CI on a side branch")
@@ -43,7 +44,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         )
         return report.exit_code
     for finding in report.findings:
-        place = f"{finding.place}: " if finding.place else ""
+        place = f"{printable(finding.place)}: " if finding.place else ""
         ctx.out(f"{finding.severity}: {place}{finding.message} [{finding.code}]")
     found = {"statement": report.statements, "environment": report.environments, "file": report.files}
     counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in found.items())

@@ -223,9 +223,12 @@ def _unlisted(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
     for path in ws.tree.paths():
         if not path.endswith(_SECRETS_SUFFIXES) or path in owners or path.startswith(".zopp/"):
             continue
+        managed = path in configured or any(path.startswith(folder + "/") for folder in folders)
         try:
             data = ws.read(path) or b""
-        except ZoppError:
+        except ZoppError as exc:
+            if managed:
+                report.add(exc.code, "warn", "lies where secrets files do, and zopp would not read it", path)
             continue
         if b"ENC[AES256_GCM" not in data or b"lastmodified" not in data:
             continue
@@ -233,7 +236,6 @@ def _unlisted(report: Report, ws: Workspace, owners: Mapping[str, str]) -> None:
             sopsfile.read(data, sopsfile.format_of(path), strict=False)
         except FormatError:
             continue
-        managed = path in configured or any(path.startswith(folder + "/") for folder in folders)
         report.add(
             "file.unlisted",
             "error" if managed else "warn",
