@@ -56,7 +56,7 @@ class _Api:
         data = None if body is None else json.dumps(body).encode()
         name, text = self.header
         headers = {name: text, "Accept": "application/json", "Content-Type": "application/json", "User-Agent": "zopp"}
-        request = urllib.request.Request(self.base + path, data, headers, method=method)  # noqa: S310 - checked above
+        request = urllib.request.Request(self.base + path, data, headers, method=method)
         try:
             with urllib.request.build_opener(_NoRedirects).open(request, timeout=_SECONDS) as answer:
                 return json.load(answer)
