@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST := /usr/lib/postgresql/15/bin
 
-.PHONY: demo test test-slow lint types bench lock clean help
+.PHONY: demo docs test test-slow lint types bench lock clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -30,8 +30,8 @@ test-slow: $(STAMP)
 
 lint: $(STAMP)
 	@echo '== ruff'
-	@$(BIN)/ruff check zopp server tests examples benchmarks deploy
-	@$(BIN)/ruff format --check zopp server tests examples benchmarks deploy
+	@$(BIN)/ruff check zopp server tests examples benchmarks deploy actions docs
+	@$(BIN)/ruff format --check zopp server tests examples benchmarks deploy actions docs
 	@echo '== import-linter'
 	@$(BIN)/lint-imports --no-cache
 
@@ -52,6 +52,10 @@ $(STAMP): requirements/dev.txt requirements/tools.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/tools.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+## make docs       make docs/reference/cli.md anew from the commands' own help
+docs: $(STAMP)
+	@$(BIN)/python docs/make_cli.py > docs/reference/cli.md.new && mv docs/reference/cli.md.new docs/reference/cli.md
 
 ## make lock       lock the requirements anew (needs pip-tools)
 lock:

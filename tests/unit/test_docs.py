@@ -1,9 +1,18 @@
 """What the documents name exists, and what they say is tested is."""
 
+import importlib
+import importlib.util
 import re
+import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from zopp.cli import main
+from zopp.cli.parser import Parser, global_flags
+from zopp.cli.verbs import VERBS
+from zopp.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [
@@ -71,17 +80,6 @@ def test_every_direct_dependency_has_its_line() -> None:
         assert re.split(r"[<>=\[ ]", requirement)[0].lower() in text, requirement
 
 
-def test_the_help_names_every_command_module() -> None:
-    import importlib
-
-    from zopp.cli.verbs import VERBS
-
-    for verb, module, _ in VERBS:
-        found = importlib.import_module(f"zopp.cli.{module}")
-        assert found.__doc__, verb
-        assert "zopp " in found.EXAMPLES, verb
-
-
 @pytest.mark.parametrize("page", ["threat-model.md", "reliability.md"])
 def test_every_test_that_a_claim_names_exists(page: str) -> None:
     """`path::name` in the page is a test in the tree, `path` a file of tests."""
@@ -130,3 +128,53 @@ def parser_help(parser: object, action: str) -> str:
     assert isinstance(parser, argparse.ArgumentParser)
     actions = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
     return str(actions.choices[action].format_help())
+
+
+def _page() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs/make_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    assert _page().page() == (ROOT / "docs/reference/cli.md").read_text(), "run: make docs"
+
+
+@pytest.mark.parametrize(("verb", "module"), [(verb, module) for verb, module, _ in VERBS])
+def test_every_command_has_examples_that_its_parser_takes(verb: str, module: str) -> None:
+    loaded = importlib.import_module(f"zopp.cli.{module}")
+    texts = [loaded.EXAMPLES, *(getattr(source, "EXAMPLES", "") for source in getattr(loaded, "SOURCES", {}).values())]
+    lines = [line.strip() for text in texts for line in text.split("\n")[1:]]
+    calls = [call for line in lines for call in _calls(line, verb)]
+    assert calls, "no example"
+    parser = Parser(prog=f"zopp {verb}", parents=[global_flags()])
+    loaded.configure(parser)
+    for words in calls:
+        if "--help" in words:
+            continue
+        try:
+            parser.parse_args(main._hoist(loaded.arguments(words) if hasattr(loaded, "arguments") else words))
+        except UsageError as exc:
+            raise AssertionError(f"{' '.join(words)}: {exc.message}") from None
+
+
+def _calls(line: str, verb: str) -> list[list[str]]:
+    """The words behind `zopp VERB` wherever it stands in an example: in a pipe, in a substitution, before a remark."""
+    line = re.sub(r"\$\((.*)\)", r"; \1 ;", re.split(r"  +(?=[^ ])", line)[0].strip('"'))
+    lexer = shlex.shlex(line.replace('"; ', "; ").replace(' ;"', " ;"), posix=True, punctuation_chars="|><;&")
+    lexer.whitespace_split = True
+    found: list[list[str]] = []
+    open_ = False
+    words = list(lexer)
+    for at, word in enumerate(words):
+        if words[at : at + 2] == ["zopp", verb]:
+            found.append([])
+            open_ = True
+        elif set(word) <= set("|><;&"):
+            open_ = False
+        elif open_ and not (words[at - 1] == "zopp" and word == verb):
+            found[-1].append(word)
+    return found
