@@ -98,6 +98,7 @@ class Job:
     base: Path
     trust: str
     key: str
+    uses: str = "zopp/zopp@v1"
 
     def run(
         self, workflow: str, *, event: str = "push", payload: dict[str, Any] | None = None, code: int = 0,
@@ -112,7 +113,7 @@ class Job:
         path.write_text(json.dumps(payload or {}))
         words = [
             str(BINARIES / "act"), event, "-P", "ubuntu-latest=-self-hosted", "--no-cache-server", "-e", str(path),
-            "--local-repository", f"zopp/zopp@v1={ROOT}", "--var", f"ZOPP_TRUST={self.trust}",
+            "--local-repository", f"{self.uses}={ROOT}", "--var", f"ZOPP_TRUST={self.trust}",
             "-s", f"ZOPP_AGE_KEY={self.key}", "-s", "GITHUB_TOKEN=test-token-of-no-forge",
         ]  # fmt: skip
         given = {} if install else {"ZOPP_VENV": str(BINARIES.parent)}

@@ -205,6 +205,30 @@ def test_s41_a_github_job_reads(trusted: World) -> None:
     assert world.alice.ok("audit", "verify", "--replay", "--json").json["ok"]
 
 
+def test_s41_the_deploy_example_reads_a_brokered_environment(trusted: World, tmp_path: Path) -> None:
+    """`examples/github/deploy.yml` by act: the job's token registers its key, the age key is the second factor, and what
+    the release gave is taken out of the output."""
+    from tests.actions.conftest import Job
+
+    world = trusted
+    (tmp_path / "runner").mkdir()
+    workflow = (
+        (Path(__file__).parents[2] / "examples/github/deploy.yml").read_text().replace("env: production", "env: prod")
+    )
+    (world.job.repo / "deploy.sh").write_text('#!/bin/sh\necho "deploys with $BASE"\n')
+    (world.job.repo / "deploy.sh").chmod(0o755)
+    age = next(line for line in (world.job.home / "keys/age.key").read_text().split("\n") if line.startswith("AGE-"))
+    uses = "zopp/zopp@" + "0" * 40
+    job = Job(world.job, tmp_path, world.job.extra["ZOPP_TRUST"], age, uses=uses)
+    said = job.run(workflow, env=world.tokens.env)
+    assert "deploys with [redacted:BASE]" in said
+    assert world.registered() == 1
+    world.tokens.claims = {"environment": "staging"}
+    said = job.run(workflow, env=world.tokens.env, code=125)
+    assert "deploys" not in said
+    assert "environment" in said
+
+
 def test_s41_a_gitlab_token_serves_a_whole_job(world: World) -> None:
     """It is good once at the server, and a job runs several commands."""
     world.trust(
