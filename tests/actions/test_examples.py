@@ -171,8 +171,9 @@ def test_a_manifest_becomes_an_environment_that_a_controller_reads(shop: User, s
     subprocess.run([sops.binary, "-e", "-i", target], cwd=repo, env=env, check=True, capture_output=True)
     shop.commit("stock sops")
     shop.ok(
-        "init", "--adopt", "--map", f"production={target}", "--no-recovery", "--project", "shop", "--workspace", "acme2",
-        "--device", "laptop", "-m", "adopt", env={"SOPS_AGE_KEY_FILE": str(tmp_path / "mine.txt")},
+        "init", "--adopt", "--map", f"production={target}", "--no-recovery", "--project", "shop",
+        "--workspace", "acme2", "--device", "laptop", "-m", "adopt",
+        env={"SOPS_AGE_KEY_FILE": str(tmp_path / "mine.txt")},
     )  # fmt: skip
     shop.ok("set", "stringData.TOKEN", "-e", "production", "-m", "token", stdin=SECRET)
     shop.ok("verify")
