@@ -14,6 +14,7 @@ from zopp.cli.parser import epilog
 from zopp.errors import UsageError
 from zopp.exchange.entry import Reading
 from zopp.exchange.mapfile import MapFile
+from zopp.printable import printable
 
 HELP = "a 1PUX export of 1Password, or a vault through op"
 EXAMPLES = epilog(
@@ -58,9 +59,10 @@ def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
     from zopp.cli.importing import opcommand
     from zopp.exchange.sources import op
 
-    ctx.note(f"asking op for items of {args.vault}; 1Password records what is read")
+    run = opcommand.runner(ctx.env)
+    ctx.note(f"asking op for items of {printable(args.vault)}; 1Password records what is read")
     return op.read(
-        opcommand.runner(ctx.env), vault=args.vault, take=take, items=args.item, reveal=args.reveal,
+        run, vault=args.vault, take=take, items=args.item, reveal=args.reveal,
         progress=progress(ctx, "reading items"),
     )  # fmt: skip
 
