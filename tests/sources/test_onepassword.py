@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.scripts.test_scripts import blocks, fits
 from tests.sources.onepassword_data import (
     CANARY,
     EVERY,
@@ -23,6 +25,7 @@ from tests.sources.onepassword_data import (
     field,
     item,
     login,
+    login_field,
     op_field,
     op_item,
     section,
@@ -32,7 +35,7 @@ from tests.sources.onepassword_data import (
 )
 from tests.support import Done, Team, User
 from zopp.cli.importing import onepassword as flags, opcommand
-from zopp.exchange.sources import onepassword
+from zopp.exchange.sources import onepassword, onepux
 
 
 @pytest.fixture
@@ -426,3 +429,80 @@ def test_without_op_it_is_said_what_to_do(alice: User, tmp_path: Path) -> None:
 def test_an_op_that_cannot_be_started_is_said(op: FakeOp) -> None:
     (op.folder / "op").write_text("#!/nowhere/at/all\n")
     assert "op cannot be started" in op.zopp("--vault", "Shop", "--yes", code=3).err
+
+
+# --- docs/migration/1password.md
+
+PAGE = Path(__file__).parents[2] / "docs/migration/1password.md"
+
+
+def page_items() -> list[dict[str, Any]]:
+    """The vault of the page."""
+    database = (
+        field("username", "username", {"string": "shop"}),
+        field("password", "password", {"concealed": CANARY}),
+        field("hostname", "server", {"string": "db.example"}),
+    )
+    key = field("private_key", "private key", {"sshKey": {"metadata": {"privateKey": PKCS8}}})
+    return [
+        item(uuid(1), "Shop DB", section("", *database), category="102"),
+        item(
+            uuid(2), "Payments", section("Live", field("k1", "key", {"concealed": "1"})),
+            section("Test", field("k2", "key", {"concealed": "2"})), category="112",
+        ),
+        item(uuid(3), "Deploy key", section("", key), category="114"),
+        login(uuid(4), "Mail", "mail"),
+        item(
+            uuid(5), "Admin", section("", field("otp", "one-time password", {"totp": "x"})),
+            loginFields=[login_field("password", "y", kind="P")],
+        ),
+        {**login(uuid(6), "Old mail"), "state": "archived"},
+    ]  # fmt: skip
+
+
+def page_op_items() -> list[dict[str, Any]]:
+    return [
+        op_item(
+            1, "Shop DB", op_field("username", "username", "shop", "STRING"), op_field("password", "password"),
+            op_field("hostname", "server", "db.example", "STRING"),
+        ),
+        op_item(
+            2, "Payments", op_field("k1", "key", "1", section={"id": "s", "label": "Live"}),
+            op_field("k2", "key", "changed", section={"id": "t", "label": "Test"}),
+        ),
+        op_item(3, "Deploy key", op_field("private_key", "private key", PKCS8, "SSHKEY")),
+        op_item(4, "SMTP", op_field("password", "password", "mail")),
+        op_item(5, "Admin", op_field("password", "password", "y"), op_field("otp", "one-time password", "x", "OTP")),
+    ]  # fmt: skip
+
+
+def test_the_page_shows_what_the_commands_print(op: FakeOp) -> None:
+    text = PAGE.read_text()
+    alice = op.user
+    alice.write(".gitignore", "*.1pux\nonepassword.toml\n")
+    alice.write("onepassword.toml", text.partition("```toml\n")[2].partition("```")[0])
+    private = vault(login(uuid(9), "bank"), name="Private", id_="private")
+    alice.write("export.1pux", archive(export(vault(*page_items()), private)))
+    op.holds(*page_op_items())
+    path = f"{op.folder}{os.pathsep}{os.environ['PATH']}"
+    ran = 0
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for _, command, expected, _ in blocks(re.sub("^(?![$])", "    ", block, flags=re.MULTILINE)):
+            words = shlex.split(command)
+            assert words[0] == "zopp"
+            done = silent(alice.zopp(*words[1:], env={"PATH": path}))
+            said = (done.err + done.out).splitlines() if "asking op" in done.err else (done.out + done.err).splitlines()
+            assert fits([line for line in expected if line], said), (command, said)
+            ran += 1
+    assert ran == 8
+    alice.ok("verify")
+
+
+def test_the_page_names_the_caps_and_kinds_that_there_are() -> None:
+    text = " ".join(PAGE.read_text().split())
+    assert f"more than {onepux.MAX_RATIO} times" in text
+    assert f"more than {onepux.MAX_MEMBERS:,} members" in text
+    assert f"more than {onepux.MAX_DATA >> 20} MiB" in text
+    assert f"nested more than {onepassword.MAX_DEPTH} deep" in text
+    assert f"within {opcommand.SECONDS:.0f} s" in text
+    assert all(f"`--with {kind}`" in text for kind in onepassword.EXTRA)

@@ -417,6 +417,13 @@ def test_password_items_and_api_credentials_are_taken() -> None:
     assert keys(read(made)) == {"WIFI": "w1", "PAYMENTS": "c"}
 
 
+def test_the_user_name_of_a_database_is_one() -> None:
+    fields = (field("username", "user", {"string": "shop"}), field("password", "password", {"concealed": CANARY}))
+    made = shop(item(uuid(1), "db", section("", *fields), category="102"))
+    assert keys(read(made, "username")) == {"DB_USER": "shop", "DB_PASSWORD": CANARY}
+    assert keys(read(made, "string")) == {"DB": CANARY}
+
+
 def test_an_ssh_key_without_its_pkcs8_form_is_rejected_and_an_empty_one_skipped() -> None:
     odd = field("private_key", "private key", {"sshKey": {"privateKey": CANARY}})
     none = field("private_key", "private key", {"sshKey": None})

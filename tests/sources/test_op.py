@@ -272,6 +272,12 @@ def test_everything_is_taken_where_it_is_asked_for() -> None:
     }  # fmt: skip
 
 
+def test_the_user_name_of_a_database_is_one() -> None:
+    run = Op(op_item(1, "db", op_field("username", "user", "shop", "STRING"), op_field("password", "password")))
+    assert keys(read(run, "username")) == {"DB_USER": "shop", "DB_PASSWORD": CANARY}
+    assert keys(read(run, "string")) == {"DB": CANARY}
+
+
 def test_calls_are_lists_of_ids_and_flags_and_hold_no_value() -> None:
     run = Op(EVERY, WEB)
     read(run, *EXTRA)

@@ -281,7 +281,9 @@ class _Export:
             return replace(made, value=text(value, "email_address"))
         if key not in _KINDS:
             return replace(made, kind="never", why=_unknown(key) if value else "")
-        kind = "secret" if (category, id_) == (_API_CREDENTIAL, "credential") else _KINDS[key]
+        kind = onepassword.named(id_, _KINDS[key])
+        if (category, id_) == (_API_CREDENTIAL, "credential"):
+            kind = "secret"
         return replace(made, kind=kind, value=text(union, key))
 
     def _file(self, node: dict[str, Any], place: Field) -> Field:

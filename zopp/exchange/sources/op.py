@@ -281,7 +281,8 @@ _NEVER = {
 
 
 def _kind(node: dict[str, Any]) -> Kind:
-    return _PURPOSES.get(text(node, "purpose")) or _KINDS.get(text(node, "type"), "never")
+    by_type = _KINDS.get(text(node, "type"), "never")
+    return _PURPOSES.get(text(node, "purpose")) or onepassword.named(text(node, "id"), by_type)
 
 
 def _with(made: Field, *, value: str = "", why: str = "", says: str = "") -> Field:
