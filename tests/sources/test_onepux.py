@@ -575,6 +575,11 @@ def test_titles_become_names_or_none(title: str, key: str, alone: str) -> None:
     assert entry.path == f"Shop/{title}"
 
 
+def test_a_title_that_makes_no_name_lends_none_to_its_fields() -> None:
+    reading = read(shop(login(uuid(1), "密码")), "username")
+    assert [(entry.key, entry.alone) for entry in reading.entries] == [(("",), ("USERNAME",)), (("",), ("PASSWORD",))]
+
+
 def test_what_a_terminal_would_obey_is_not_in_a_locator() -> None:
     made = item(uuid(1), "a\x1b[2Jb\u202e", section("", field("", "k\ud800\n", {"concealed": "1"})))
     entry = read(shop(made)).entries[0]

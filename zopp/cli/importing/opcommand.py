@@ -97,9 +97,11 @@ def _outputs(child: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
                 piece = os.read(key.fd, 1 << 16)
                 if not piece:
                     selector.unregister(stream)
-                elif len(said[stream]) < (_MAX_OUTPUT if stream is child.stdout else _MAX_ERRORS):
+                elif stream is child.stderr:
+                    said[stream] += piece[: _MAX_ERRORS - len(said[stream])]
+                else:
                     said[stream] += piece
-                elif stream is child.stdout:
+                if len(said[child.stdout]) > _MAX_OUTPUT:
                     raise Unknown(f"op says more than {_MAX_OUTPUT >> 20} MiB", code="op.size")
     try:
         child.wait(max(end - time.monotonic(), 0.1))
