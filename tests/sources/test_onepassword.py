@@ -79,7 +79,7 @@ def test_a_1pux_file_needs_a_yes_and_a_second_import_changes_nothing(alice: User
 
     here = alice.tree()
     again = silent(alice.ok(*words, "--yes", "-m", "again"))
-    assert "api/dev: 0 imported, 2 unchanged or left out" in again.err
+    assert "api/dev: 0 imported, 2 unchanged (1 reader)" in again.err
     assert alice.tree() == here
 
 
