@@ -34,6 +34,7 @@ from tests.sources.onepassword_data import (
     vault,
 )
 from tests.support import Done, Team, User
+from zopp.cli.context import Context
 from zopp.cli.importing import onepassword as flags, opcommand
 from zopp.exchange.sources import onepassword, onepux
 
@@ -217,6 +218,34 @@ def test_what_is_asked_for_wrongly_is_a_usage_error(alice: User) -> None:
         done = alice.zopp("import", "1password", *words, "-e", "dev", code=2)
         assert done.err.startswith("zopp: error: ")
     assert flags.EXTRA == onepassword.EXTRA
+
+
+def test_the_file_that_was_read_is_offered_for_removal_and_no_other(
+    alice: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_file = tmp_path / "e.1pux"
+    export_file.write_bytes(shop(login(uuid(1), "db")))
+    alice.write("e.1pux", b"another")
+    asked: list[str] = []
+
+    def confirm(self: Context, question: str, *, otherwise: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr(Context, "interactive", lambda self: True)
+    monkeypatch.setattr(Context, "confirm", confirm)
+    done = silent(alice.ok("import", "1password", str(export_file), "-e", "dev"))
+    assert asked == [
+        "import 1 key, in api/dev?",
+        f"remove {export_file} now? what it held may stay on the disk",
+    ]
+    assert not export_file.exists()
+    assert alice.read("e.1pux") == b"another"
+    # a path of this machine has no business in the repository
+    assert str(tmp_path) not in done.err.replace(f"removed {export_file}", "")
+    asked.clear()
+    alice.ok("import", "1password", "-", "-e", "prod", stdin=shop(login(uuid(1), "db")))
+    assert asked == ["import 1 key, in api/prod?"]
 
 
 # --- op

@@ -627,13 +627,12 @@ def test_one_vault_or_some_items_of_a_file() -> None:
 def test_a_file_lay_in_plaintext_and_so_did_each_value() -> None:
     reading = read(GOOD)
     assert not reading.one_file
-    assert reading.plaintext == "export.1pux"
-    assert [one.todo for one in reading.remains] == ["delete"]
+    assert [(one.todo, one.place) for one in reading.remains] == [("delete", "export.1pux")]
     assert reading.entries[0].remains == (
         Remaining(todo="change", place="op://Shop/db/password", why="lay in plaintext in export.1pux"),
         Remaining(todo="delete", place="op://Shop/db/password"),
     )
-    assert onepux.read(GOOD, "-", take=Take()).plaintext == ""
+    assert onepux.read(GOOD, "-", take=Take()).remains == ()
 
 
 def test_json_of_any_depth_costs_no_stack() -> None:

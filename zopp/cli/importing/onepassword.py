@@ -7,6 +7,7 @@ file, op is asked, which must be on PATH and signed in; 1Password records what i
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zopp.cli.context import Context
 from zopp.cli.importing.reading import progress, read_source
@@ -50,7 +51,8 @@ def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
     take = onepassword.Take(extra=_kinds(args.extra), files=args.files, archived=args.archived)
     if args.file is not None:
         data, locator = read_source(ctx, args.file, most=onepux.MAX_BYTES)
-        return onepux.read(data, locator, take=take, vault=args.vault or "", items=args.item)
+        reading = onepux.read(data, locator, take=take, vault=args.vault or "", items=args.item)
+        return replace(reading, plaintext=args.file if args.file != "-" else "")
     if not args.vault:
         raise UsageError(
             "say which file or which vault", code="onepassword.source",

@@ -68,10 +68,9 @@ def read(data: bytes, locator: str, *, take: Take, vault: str = "", items: Colle
         return (Remaining(todo="change", place=place, why=why), Remaining(todo="delete", place=place))
 
     entries, more = onepassword.entries(found, take, remains)
-    plaintext = "" if locator == "-" else locator
     return Reading(
         kind=onepassword.KIND, place=locator, entries=tuple(entries), left=(*left, *more), covers=covers,
-        plaintext=plaintext, remains=(delete_file,) if plaintext else (),
+        remains=(delete_file,) if locator != "-" else (),
     )  # fmt: skip
 
 
