@@ -284,7 +284,8 @@ class _Planning:
 
     def _pruned(self, lines: list[Line], origins: dict[str, dict[str, Origin]]) -> dict[str, list[Key]]:
         """Keys that this source made and has no more. What is excluded, skipped or could not be read is there all the
-        same; where it is not known what could not be read, nothing is removed."""
+        same, and so is a key that another of its entries means by now; where it is not known what could not be read,
+        nothing is removed."""
         if any(left.status == "rejected" and not left.id for left in self.reading.left):
             raise IntegrityError(
                 "not all of the source could be read, so it cannot be told what is gone from it; nothing is pruned",
@@ -292,6 +293,7 @@ class _Planning:
             )  # fmt: skip
         seen = {item.entry.id for item in self.items}
         there = tuple([left.id for left in self.reading.left if left.id])
+        meant = {(item.target.name, dotted(item.key)) for item in self.items}
         drops: dict[str, list[Key]] = {}
         for target in {target.name: target for target in self.targets.values()}.values():
             for name, origin in target.provenance.items():
@@ -300,6 +302,7 @@ class _Planning:
                     not ours
                     or origin.id in seen
                     or origin.id.startswith(there)
+                    or (target.name, name) in meant
                     or name not in self.keys_of[target.name]
                 ):
                     continue

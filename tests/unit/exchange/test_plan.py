@@ -316,3 +316,24 @@ def test_what_is_excluded_and_is_nothing_is_told() -> None:
     left = Left(locator="kv/p", reason="denied", status="rejected", name="q", path="p")
     reading = Reading(kind="vault", place="kv", entries=entries((("A",), "1")).entries, left=(left,))
     assert plan(reading, excluded=["A", "kv/A", "q", "p/q", "B", ""]).unused == ("kv/A", "B", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "policy", "status"),
+    [("1", "fail", "unchanged"), ("2", "overwrite", "changed"), ("2", "skip", "skipped"), ("2", "fail", "conflict")],
+)
+def test_a_key_that_a_new_entry_took_over_is_not_pruned_with_the_old_one(value, policy, status) -> None:
+    """The item was deleted and made again: another id, the same name."""
+    gone = Origin(kind="vault", id="kv/old")
+    made = plan(entries((("X",), value), covers=["kv/"]), {"X": "1"}, {"X": gone}, prune=True, on_conflict=policy)
+    assert statuses(made) == [("X", status)]
+    assert made.writes["api/dev"].drops == ()
+    assert "X" in made.writes["api/dev"].origins
+
+
+def test_a_key_that_is_excluded_is_not_pruned() -> None:
+    gone = Origin(kind="vault", id="kv/old")
+    reading = entries((("X",), "2"), covers=["kv/"])
+    made = plan(reading, {"X": "1"}, {"X": gone}, prune=True, excluded=["X"])
+    assert statuses(made) == [("X", "skipped")]
+    assert made.writes["api/dev"].origins == {"X": gone}
