@@ -116,6 +116,7 @@ HOSTILE: list[tuple[str, str, bytes]] = [
     ("deeper than the stack", "depth", archive(b'{"accounts":' * 60_000)),
     ("a tower of lists", "depth", archive(b"[" * 500_000)),
     ("data a list", "structure", archive([CANARY])),
+    ("no accounts", "structure", archive({CANARY: []})),
     ("accounts a text", "structure", archive({"accounts": CANARY})),
     ("account a text", "structure", archive({"accounts": [CANARY]})),
     ("vaults an object", "structure", archive({"accounts": [{"vaults": {CANARY: 1}}]})),

@@ -290,6 +290,7 @@ def test_a_key_is_read_again_as_it_was_written(key: list[str]) -> None:
     assert dotted(again) == name or again == (name,)
     if all('"' not in part for part in key):
         assert again == tuple(key)
+    assert plans.undotted("a..b") == ("a..b",)
 
 
 def test_a_group_of_keys_is_found_by_what_made_it_when_it_is_gone() -> None:

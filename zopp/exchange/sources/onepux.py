@@ -192,8 +192,10 @@ class _Export:
         export = self.archive.document("export.data")
         there = False
         try:
-            for number, account in enumerate(_tables(export, "accounts")):
-                for at, vault in enumerate(_tables(account, "vaults")):
+            if not isinstance(export, dict) or "accounts" not in export:
+                raise Bad("not-object")
+            for number, account in enumerate(tables(export, "accounts")):
+                for at, vault in enumerate(tables(account, "vaults")):
                     there = self._vault(vault, f"accounts[{number}].vaults[{at}]") or there
         except Bad:
             _refuse(f"{self.archive.place}: export.data", "structure")
@@ -301,12 +303,6 @@ class _Export:
         if len(data) > MAX_VALUE:
             return _failed(made, "value-size", f"the attachment has more than {MAX_VALUE >> 20} MiB")
         return replace(made, value=from_bytes(data))
-
-
-def _tables(node: Any, name: str) -> list[dict[str, Any]]:
-    if not isinstance(node, dict):
-        raise Bad("not-object")
-    return tables(node, name)
 
 
 def _unwrapped(node: Any) -> dict[str, Any]:
