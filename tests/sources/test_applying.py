@@ -10,6 +10,7 @@ import pytest
 
 from tests.sources.onepassword_data import item, login, login_field, shop, uuid
 from tests.support import Team, User
+from zopp.cli.context import Context
 from zopp.cli.importing import dotenv
 from zopp.exchange.entry import Reading
 
@@ -162,3 +163,23 @@ def test_without_a_default_environment_pruning_is_for_those_that_are_named(alice
     alice.ok(*words)
     alice.write("all.env", "A1=1\n")
     assert "1 removed" in alice.ok(*words, "--prune").err
+
+
+def test_json_is_one_document_whatever_happens(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that cannot be carried out, or that nobody agreed to, stands beside the error, not before it."""
+    alice.write("all.env", "A1=1\nB1=x#y\n")
+    for flags, code in ((("--dry-run",), 1), ((), 1)):
+        said = alice.zopp("import", "all.env", "-e", "dev", "--json", *flags, code=code).json
+        assert [(line["key"], line["status"]) for line in said["plan"]] == [("A1", "new"), ("B1", "rejected")]
+        assert said["error"]["code"] == "import.plan"
+    alice.write("e.1pux", shop(login(uuid(1), "db", "x")))
+    said = alice.zopp("import", "1password", "e.1pux", "-e", "dev", "--json", code=2).json
+    assert said["plan"][0]["status"] == "new"
+    assert said["error"]["code"] == "no_terminal"
+    said = alice.ok("import", "1password", "e.1pux", "-e", "dev", "--json", "--dry-run").json
+    assert said.keys() == {"plan"}
+    monkeypatch.setattr(Context, "interactive", lambda self: True)
+    monkeypatch.setattr(Context, "confirm", lambda self, question, *, otherwise: question.startswith("import"))
+    done = alice.ok("import", "1password", "e.1pux", "-e", "dev", "--json")
+    assert done.json["environments"] == ["api/dev"]
+    assert "new      DB" in done.err

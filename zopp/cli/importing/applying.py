@@ -194,17 +194,18 @@ class Importing:
             self._show(plan)
             raise UsageError(
                 f"this would {_intention(plan)} in {_listed(drafted.envs)}, and there is no terminal to ask on",
-                code="no_terminal", hint="look at the plan, then say --yes",
+                code="no_terminal", hint="look at the plan, then say --yes", answer=_answer(plan),
             )  # fmt: skip
         return True
 
     def _show(self, plan: Plan) -> None:
+        """The plan, for people; as JSON it is the answer of a dry run, and else part of whatever the answer is."""
         ctx = self.ctx
-        if ctx.as_json:
-            ctx.data({"plan": [line.as_json() for line in plan.lines]})
-            return
-        for line in shown.plan_lines(plan):
-            (ctx.out if self.args.dry_run else ctx.note)(line)
+        if ctx.as_json and self.args.dry_run and plan.applicable:
+            ctx.data(_answer(plan))
+        elif not ctx.as_json or ctx.interactive():
+            for line in shown.plan_lines(plan):
+                (ctx.out if self.args.dry_run and not ctx.as_json else ctx.note)(line)
 
     def _require(self, drafted: _Drafted) -> None:
         if drafted.plan.applicable:
@@ -219,6 +220,7 @@ class Importing:
             code="import.plan",
             place=self._place,
             hint=_hint(drafted.plan, self.reading),
+            answer=_answer(drafted.plan),
         )
 
     # --- the change
@@ -265,7 +267,7 @@ class Importing:
         if ctx.as_json:
             ctx.data(
                 {
-                    "plan": [line.as_json() for line in plan.lines],
+                    **_answer(plan),
                     "environments": list(drafted.envs),
                     "commit": commit,
                     "placeholders": list(plan.placeholders),
@@ -299,6 +301,10 @@ class Importing:
             full = os.path.join(layout.find_checkout(ctx.cwd).root, path)
             os.unlink(full)
             ctx.note(f"removed {path}")
+
+
+def _answer(plan: Plan) -> dict[str, list[dict[str, str]]]:
+    return {"plan": [line.as_json() for line in plan.lines]}
 
 
 def _intention(plan: Plan) -> str:
