@@ -104,7 +104,10 @@ def _say(exc: "ZoppError", as_json: bool, *, run: bool) -> int:
         import json
 
         error = {"code": exc.code, "message": exc.message, "place": exc.place, "hint": hint}
-        sys.stdout.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
+        # What a command found before it refused stands beside the error: one answer is one document.
+        answer = exc.data.get("answer")
+        found = answer if isinstance(answer, dict) else {}
+        sys.stdout.write(json.dumps({**found, "error": error}, ensure_ascii=False) + "\n")
     sys.stderr.write(f"zopp: error: {exc}\n")
     if hint:
         sys.stderr.write(f"zopp: hint: {hint}\n")

@@ -35,6 +35,7 @@ from zopp.exchange.entry import Entry, Key, Left
 
 Names = Literal["", "field", "path"]
 MAX_BYTES = 1 << 20
+OUT = "left out by the map file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class MapFile:
         """Where `entry` goes."""
         address = entry.address
         if self.leaves(address):
-            return Placed(env="", key=entry.key, out="left out by the map file")
+            return Placed(env="", key=entry.key, out=OUT)
         route = next((route for route in self.routes if route.pattern.fits(address)), None)
         if route is not None:
             self._used.add(("route", route.pattern.text))
@@ -117,8 +118,13 @@ class MapFile:
         self._used.update(("reading", name) for name in names if name in self.reading)
 
     def leaves_out(self, left: Left) -> bool:
-        """Whether something that gives no value is kept out, so that nothing need be said of it."""
+        """Whether something that gives no value is kept out, so that it stops nothing. It is at the source all the
+        same."""
         return bool(left.address) and self.leaves(left.address)
+
+    def envs(self) -> list[str]:
+        """The environments that routes name, as they stand there."""
+        return list(dict.fromkeys([route.env for route in self.routes if route.env]))
 
     def unused(self) -> list[str]:
         """What fitted nothing, as it stands in the file."""

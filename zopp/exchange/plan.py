@@ -6,6 +6,7 @@ writes. Source: importers.md §1 (rules 2, 3, 5, 6, 7, 8, 11, 12).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,7 +16,7 @@ from zopp.errors import IntegrityError
 from zopp.exchange import names
 from zopp.exchange.dotenv import is_placeholder
 from zopp.exchange.entry import Entry, Key, Left, Plain, Reading
-from zopp.exchange.mapfile import Placed
+from zopp.exchange.mapfile import OUT as OUT_BY_MAP, Placed
 from zopp.exchange.provenance import Origin
 from zopp.exchange.scalars import flat_text, scalar_text
 from zopp.sopsfile.tree import dotted
@@ -46,12 +47,14 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """What the user decided. `excluded`: names, target keys or addresses. `allowed`: the names that local settings
-    except from the list of code. `prune`: keys of this source that it has no more are removed. `partial`: what is
-    rejected or in conflict is left out instead of stopping everything."""
+    """What the user decided. `excluded`: names, target keys or addresses. `left_out`: addresses that a map file keeps
+    out, of what gives no value. `allowed`: the names that local settings except from the list of code. `prune`: keys of
+    this source that it has no more are removed. `partial`: what is rejected or in conflict is left out instead of
+    stopping everything."""
 
     on_conflict: OnConflict = "fail"
     excluded: Collection[str] = ()
+    left_out: Collection[str] = ()
     allowed: Collection[str] = ()
     prune: bool = False
     partial: bool = False
@@ -87,12 +90,15 @@ class Writes:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """`lines` in the order of the source, then what is pruned. `writes` by target name. `taken`: the entries that are
-    here afterwards, written or unchanged. `placeholders`: keys whose values look like texts to be replaced."""
+    here afterwards, written or unchanged. `placeholders`: keys whose values look like texts to be replaced.
+    `unreadable`: what could not be read and nobody left out. `unused`: what is excluded and nothing is called."""
 
     lines: tuple[Line, ...]
     writes: Mapping[str, Writes]
     taken: tuple[Entry, ...] = field(repr=False)
     placeholders: tuple[str, ...]
+    unreadable: tuple[Left, ...] = ()
+    unused: tuple[str, ...] = ()
     partial: bool = False
 
     @property
@@ -174,7 +180,7 @@ class _Planning:
     def _made(self, entry: Entry, target: Target) -> Key | None:
         """The key that this entry made before. One that is no more counts by its name."""
         name = self.made_by[target.name].get((self.reading.kind, entry.id))
-        return None if name is None else self.keys_of[target.name].get(name, (name,))
+        return None if name is None else self.keys_of[target.name].get(name) or undotted(name)
 
     def plan(self) -> Plan:
         lines = []
@@ -197,15 +203,22 @@ class _Planning:
             # a name that is not one may be a piece of a secret that was read wrongly
             key = "" if reason == "odd-name" else shown
             lines.append(Line(source=item.entry.locator, env=name, key=key, status=status, reason=reason))
-        lines += [_left_line(left, self.rules) for left in self.reading.left]
+        left_lines = [(left, _left_line(left, self.rules)) for left in self.reading.left]
+        lines += [line for _, line in left_lines]
         drops = self._pruned(lines, origins) if self.rules.prune else {}
         writes = {
             name: Writes(puts=puts[name], drops=tuple(drops.get(name, ())), origins=origins[name]) for name in puts
         }
         return Plan(
             lines=tuple(lines), writes=writes, taken=tuple(taken), placeholders=tuple(placeholders),
-            partial=self.rules.partial,
+            unreadable=tuple([left for left, line in left_lines if line.status == "rejected"]),
+            unused=self._unused(), partial=self.rules.partial,
         )  # fmt: skip
+
+    def _unused(self) -> tuple[str, ...]:
+        called = {name for item in self.items for name in _called(item.entry, item.key)}
+        called |= {name for left in self.reading.left for name in (left.name, left.address) if left.address}
+        return tuple([name for name in self.rules.excluded if name not in called])
 
     def _judge(self, item: _Item) -> tuple[Status, str]:
         if item.out:
@@ -271,7 +284,8 @@ class _Planning:
 
     def _pruned(self, lines: list[Line], origins: dict[str, dict[str, Origin]]) -> dict[str, list[Key]]:
         """Keys that this source made and has no more. What is excluded, skipped or could not be read is there all the
-        same; where it is not known what could not be read, nothing is removed."""
+        same, and so is a key that another of its entries means by now; where it is not known what could not be read,
+        nothing is removed."""
         if any(left.status == "rejected" and not left.id for left in self.reading.left):
             raise IntegrityError(
                 "not all of the source could be read, so it cannot be told what is gone from it; nothing is pruned",
@@ -279,6 +293,7 @@ class _Planning:
             )  # fmt: skip
         seen = {item.entry.id for item in self.items}
         there = tuple([left.id for left in self.reading.left if left.id])
+        meant = {(item.target.name, dotted(item.key)) for item in self.items}
         drops: dict[str, list[Key]] = {}
         for target in {target.name: target for target in self.targets.values()}.values():
             for name, origin in target.provenance.items():
@@ -287,6 +302,7 @@ class _Planning:
                     not ours
                     or origin.id in seen
                     or origin.id.startswith(there)
+                    or (target.name, name) in meant
                     or name not in self.keys_of[target.name]
                 ):
                     continue
@@ -296,6 +312,13 @@ class _Planning:
                     Line(source=origin.id, env=target.name, key=name, status="removed", reason="gone from the source")
                 )
         return drops
+
+
+def undotted(name: str) -> Key:
+    """The key that `dotted` wrote as `name`; a name that it would not write is one part."""
+    parts = re.findall(r'(?:^|\.)("[^"]*"|[^.]*)', name)
+    key = tuple([part[1:-1] if len(part) > 1 and part[0] == part[-1] == '"' else part for part in parts])
+    return key if dotted(key) == name else (name,)
 
 
 def key_reason(key: Key, allowed: Collection[str] = ()) -> str:
@@ -332,10 +355,15 @@ def _called(entry: Entry, key: Key) -> set[str]:
 
 
 def _left_line(left: Left, rules: Rules) -> Line:
-    excluded = bool(left.address) and bool({left.name, left.address} & set(rules.excluded))
-    status: Status = "skipped" if excluded else left.status
+    out = ""
+    if left.address and {left.name, left.address} & set(rules.excluded):
+        out = "excluded"
+    elif left.address and left.address in rules.left_out:
+        out = OUT_BY_MAP
     key = left.name if names.is_target(left.name) else ""
-    return Line(source=left.locator, env="", key=key, status=status, reason="excluded" if excluded else left.reason)
+    return Line(
+        source=left.locator, env="", key=key, status="skipped" if out else left.status, reason=out or left.reason
+    )
 
 
 def _equal(existing: Plain, value: Plain) -> bool:

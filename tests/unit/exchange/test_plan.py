@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, strategies as st
@@ -14,6 +15,7 @@ from zopp.exchange.mapfile import MapFile
 from zopp.exchange.plan import Plan, Rules, Target
 from zopp.exchange.provenance import Origin
 from zopp.exchange.sources import dotenv
+from zopp.sopsfile.tree import dotted
 
 CANARY = "kanarienvogel7"
 OURS = Origin(kind="dotenv", id=".env#A")
@@ -279,3 +281,60 @@ def test_provenance_is_written_in_one_spelling() -> None:
 def test_any_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ZoppError):
         provenance.parse(data)
+
+
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=4))
+def test_a_key_is_read_again_as_it_was_written(key: list[str]) -> None:
+    name = dotted(key)
+    again = plans.undotted(name)
+    assert dotted(again) == name or again == (name,)
+    if all('"' not in part for part in key):
+        assert again == tuple(key)
+    assert plans.undotted("a..b") == ("a..b",)
+
+
+def test_a_group_of_keys_is_found_by_what_made_it_when_it_is_gone() -> None:
+    origins = {"a.b": Origin(kind="vault", id="kv/x.y"), '"c.d".e': Origin(kind="vault", id="kv/z")}
+    made = plan(entries((("x", "y"), "1"), (("z",), "2")), {}, origins)
+    assert {key for writes in made.writes.values() for key in writes.puts} == {("a", "b"), ("c.d", "e")}
+
+
+def test_what_a_map_file_keeps_out_stops_nothing_and_is_there_all_the_same() -> None:
+    gone = Origin(kind="vault", id="kv/p/x")
+    left = Left(locator="kv/p", reason="denied", status="rejected", name="p", id="kv/p/", says="denied")
+    reading = Reading(kind="vault", place="kv", covers=("kv/",), entries=(), left=(left,))
+    made = plan(reading, {"X": "1"}, {"X": gone}, prune=True, left_out=["p"])
+    assert [(line.status, line.reason) for line in made.lines] == [("skipped", "left out by the map file")]
+    assert made.applicable
+    assert not made.unreadable
+    assert not made.changes
+    unknown = Reading(kind="vault", place="kv", covers=("kv/",), entries=(), left=(replace(left, id=""),))
+    with pytest.raises(IntegrityError, match="nothing is pruned"):
+        plan(unknown, {"X": "1"}, {"X": gone}, prune=True, left_out=["p"])
+
+
+def test_what_is_excluded_and_is_nothing_is_told() -> None:
+    left = Left(locator="kv/p", reason="denied", status="rejected", name="q", path="p")
+    reading = Reading(kind="vault", place="kv", entries=entries((("A",), "1")).entries, left=(left,))
+    assert plan(reading, excluded=["A", "kv/A", "q", "p/q", "B", ""]).unused == ("kv/A", "B", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "policy", "status"),
+    [("1", "fail", "unchanged"), ("2", "overwrite", "changed"), ("2", "skip", "skipped"), ("2", "fail", "conflict")],
+)
+def test_a_key_that_a_new_entry_took_over_is_not_pruned_with_the_old_one(value, policy, status) -> None:
+    """The item was deleted and made again: another id, the same name."""
+    gone = Origin(kind="vault", id="kv/old")
+    made = plan(entries((("X",), value), covers=["kv/"]), {"X": "1"}, {"X": gone}, prune=True, on_conflict=policy)
+    assert statuses(made) == [("X", status)]
+    assert made.writes["api/dev"].drops == ()
+    assert "X" in made.writes["api/dev"].origins
+
+
+def test_a_key_that_is_excluded_is_not_pruned() -> None:
+    gone = Origin(kind="vault", id="kv/old")
+    reading = entries((("X",), "2"), covers=["kv/"])
+    made = plan(reading, {"X": "1"}, {"X": gone}, prune=True, excluded=["X"])
+    assert statuses(made) == [("X", "skipped")]
+    assert made.writes["api/dev"].origins == {"X": gone}

@@ -3,9 +3,10 @@
 A module has HELP (a line), EXAMPLES, `configure(parser)` and `read(ctx, args, mapped) -> Reading`.
 """
 
-from zopp.cli.importing import dotenv
+from zopp.cli.importing import dotenv, onepassword
 
 # In the order of the help.
 SOURCES = {
     "dotenv": dotenv,
+    "1password": onepassword,
 }

@@ -14,6 +14,7 @@ from zopp.exchange.entry import Key, Plain, Reading
 from zopp.exchange.mapfile import MapFile
 from zopp.exchange.plan import Plan, Rules, Target
 from zopp.exchange.provenance import Origin
+from zopp.printable import printable
 from zopp.repo import layout, values
 from zopp.repo.draft import Draft
 from zopp.repo.environment import Environment, open_environment, people_name, scope_of
@@ -49,11 +50,13 @@ class Importing:
         if self.reading.older and args.message is None and not args.dry_run:
             raise UsageError("earlier versions become earlier commits, which need a message", hint="say -m MSG")
         for warning in self.reading.warnings:
-            ctx.warn(f"{self.reading.place}: {warning}")
+            ctx.warn(f"{self._place}: {warning}")
         with ctx.changing(on_old_base=args.on_old_base) as draft:
             drafted = self._draft(draft, self.reading)
             for part in self.mapped.unused():
                 ctx.warn(f"{args.map}: {part} fits nothing")
+            for name in drafted.plan.unused:
+                ctx.warn(f"--exclude {printable(name)} fits nothing")
             if not self._agreed(drafted):
                 return 0 if args.dry_run else 1
             earlier = self._earlier(drafted)
@@ -73,18 +76,23 @@ class Importing:
             commit = self._write(draft, drafted, args.message)
             return self._conclude(draft, drafted, commit)
 
+    @property
+    def _place(self) -> str:
+        return printable(self.reading.place)
+
     # --- the plan
 
     def _draft(self, draft: Draft, reading: Reading) -> _Drafted:
         args = self.args
         placed = [self.mapped.place(entry) for entry in reading.entries]
-        left = tuple([one for one in reading.left if not self.mapped.leaves_out(one)])
-        reading = replace(reading, left=left)
         envs: dict[str, Environment] = {}
         targets: dict[str, Target] = {}
-        for typed in dict.fromkeys([place.env for place in placed if not place.out] or [""]):
-            project, _, name = typed.rpartition("/")
-            scope = scope_of(draft.ws, name or args.env, project or args.project)
+        wanted = dict.fromkeys([place.env for place in placed if not place.out] or [""])
+        if args.prune:
+            # What is gone from the source may have been all that it had for an environment.
+            wanted |= dict.fromkeys([typed for typed in ("", *self.mapped.envs()) if self._wrote(draft, typed)])
+        for typed in wanted:
+            scope = self._scope(draft, typed)
             people = people_name(scope)
             if people not in envs:
                 env = open_environment(draft.ws, scope, history=True)
@@ -97,7 +105,8 @@ class Importing:
         placed = [replace(place, env=some) if place.out else place for place in placed]
         rules = Rules(
             on_conflict=args.on_conflict or ("overwrite" if reading.one_file else "fail"),
-            excluded=frozenset(args.exclude),
+            excluded=tuple(dict.fromkeys(args.exclude)),
+            left_out=frozenset([one.address for one in reading.left if self.mapped.leaves_out(one)]),
             prune=args.prune,
             partial=args.partial,
         )
@@ -109,6 +118,24 @@ class Importing:
                 code="import.note", place=env_name, hint="say --no-notes",
             )  # fmt: skip
         return _Drafted(made, envs, unique)
+
+    def _scope(self, draft: Draft, typed: str) -> str:
+        project, _, name = typed.rpartition("/")
+        return scope_of(draft.ws, name or self.args.env, project or self.args.project)
+
+    def _wrote(self, draft: Draft, typed: str) -> bool:
+        """Whether anything that this source wrote is recorded in an environment; '' is the default one, if any."""
+        try:
+            recorded = draft.ws.read(f"{layout.PROVENANCE}/{self._scope(draft, typed)}.json")
+        except UsageError as exc:
+            if typed or exc.code != "env.missing":
+                raise
+            return False  # no environment is the default, and none was asked for
+        covers = tuple(self.reading.covers)
+        return recorded is not None and any(
+            origin.kind == self.reading.kind and origin.id.startswith(covers)
+            for origin in provenance.parse(recorded).values()
+        )
 
     def _target(self, draft: Draft, env: Environment) -> Target:
         existing, files = _existing(self.ctx, draft, env)
@@ -141,7 +168,8 @@ class Importing:
         new = {entry.id for writes in drafted.plan.writes.values() for entry, _ in writes.puts.values()}
         known = {origin.id for target in drafted.targets for origin in target.provenance.values()}
         steps = [tuple([entry for entry in step if entry.id in new - known]) for step in self.reading.older]
-        return [replace(self.reading, entries=step, left=(), older=()) for step in steps if step]
+        # They are what was there of a few entries; of what is gone they say nothing.
+        return [replace(self.reading, entries=step, left=(), older=(), covers=()) for step in steps if step]
 
     # --- the question
 
@@ -154,7 +182,10 @@ class Importing:
         if args.dry_run:
             self._show(plan)
             return False
-        if not plan.changes:
+        records = not args.no_provenance and any(
+            dict(plan.writes[target.name].origins) != dict(target.provenance) for target in drafted.targets
+        )
+        if not plan.changes and not records:
             return True
         if ctx.interactive() and not ctx.yes:
             self._show(plan)
@@ -163,31 +194,33 @@ class Importing:
             self._show(plan)
             raise UsageError(
                 f"this would {_intention(plan)} in {_listed(drafted.envs)}, and there is no terminal to ask on",
-                code="no_terminal", hint="look at the plan, then say --yes",
+                code="no_terminal", hint="look at the plan, then say --yes", answer=_answer(plan),
             )  # fmt: skip
         return True
 
     def _show(self, plan: Plan) -> None:
+        """The plan, for people; as JSON it is the answer of a dry run, and else part of whatever the answer is."""
         ctx = self.ctx
-        if ctx.as_json:
-            ctx.data({"plan": [line.as_json() for line in plan.lines]})
-            return
-        for line in shown.plan_lines(plan):
-            (ctx.out if self.args.dry_run else ctx.note)(line)
+        if ctx.as_json and self.args.dry_run and plan.applicable:
+            ctx.data(_answer(plan))
+        elif not ctx.as_json or ctx.interactive():
+            for line in shown.plan_lines(plan):
+                (ctx.out if self.args.dry_run and not ctx.as_json else ctx.note)(line)
 
     def _require(self, drafted: _Drafted) -> None:
         if drafted.plan.applicable:
             return
-        says = [left.says for left in self.reading.left if left.status == "rejected" and left.says]
-        for text in says:
-            self.ctx.note(f"{self.reading.place}: {text}")
+        for left in drafted.plan.unreadable:
+            if left.says:
+                self.ctx.note(f"{self._place}: {left.says}")
         count = len(drafted.plan.refused)
         raise IntegrityError(
             f"{count} of {len(drafted.plan.lines)} cannot be imported as {'they are' if count > 1 else 'it is'}; "
             "nothing is imported",
             code="import.plan",
-            place=self.reading.place,
+            place=self._place,
             hint=_hint(drafted.plan, self.reading),
+            answer=_answer(drafted.plan),
         )
 
     # --- the change
@@ -234,7 +267,7 @@ class Importing:
         if ctx.as_json:
             ctx.data(
                 {
-                    "plan": [line.as_json() for line in plan.lines],
+                    **_answer(plan),
                     "environments": list(drafted.envs),
                     "commit": commit,
                     "placeholders": list(plan.placeholders),
@@ -256,7 +289,7 @@ class Importing:
                 ctx.note(line)
             self._offer_removal()
         for refused in plan.refused:
-            ctx.warn(f"left out: {refused.source} ({refused.reason})")
+            ctx.warn(f"left out: {printable(refused.source)} ({printable(refused.reason)})")
         return 1 if plan.refused else 0
 
     def _offer_removal(self) -> None:
@@ -270,13 +303,17 @@ class Importing:
             ctx.note(f"removed {path}")
 
 
+def _answer(plan: Plan) -> dict[str, list[dict[str, str]]]:
+    return {"plan": [line.as_json() for line in plan.lines]}
+
+
 def _intention(plan: Plan) -> str:
     puts = sum([len(writes.puts) for writes in plan.writes.values()])
     drops = plan.changes - puts
     parts = [f"import {puts} key{'s' * (puts != 1)}"] * bool(puts) + [f"remove {drops} key{'s' * (drops != 1)}"] * bool(
         drops
     )
-    return " and ".join(parts)
+    return " and ".join(parts) or "record where keys come from"
 
 
 def _listed(envs: Mapping[str, Environment]) -> str:
@@ -288,7 +325,7 @@ def _hint(plan: Plan, reading: Reading) -> str:
     reasons = {line.status for line in plan.refused}
     if reasons == {"conflict"}:
         return "say --on-conflict skip or overwrite, or leave keys out with --exclude"
-    if reading.kind == "dotenv" and any(left.status == "rejected" for left in reading.left):
+    if reading.kind == "dotenv" and plan.unreadable:
         return "choose a reading with --dialect, or leave a key out with --exclude"
     return "leave keys out with --exclude, give them other names in a --map file, or say --partial"
 

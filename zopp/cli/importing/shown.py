@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from zopp.cli.context import table
 from zopp.exchange.entry import TODOS, Reading, Remaining, Todo
 from zopp.exchange.plan import Plan
+from zopp.printable import printable
 
 # More names than these are counted: a list that nobody reads hides the line that matters.
 _NAMED = 8
@@ -14,7 +15,10 @@ def plan_lines(plan: Plan) -> list[str]:
     """One entry a line, aligned, and a last line that counts."""
     many = len({line.env for line in plan.lines if line.env}) > 1
     rows = [
-        (line.status, f"{line.env} {line.key}".strip() if many else line.key, line.source, line.reason)
+        (
+            line.status,
+            *map(printable, (f"{line.env} {line.key}".strip() if many else line.key, line.source, line.reason)),
+        )
         for line in plan.lines
     ]
     counts = ", ".join([f"{count} {status}" for status, count in plan.counts().items()])
@@ -36,6 +40,8 @@ def remaining_lines(remains: Iterable[Remaining]) -> list[str]:
         groups.setdefault((one.todo, one.why), []).append(one.place)
     lines = []
     for (todo, why), places in groups.items():
-        named = ", ".join(places[:_NAMED]) + (f" and {len(places) - _NAMED} more" if len(places) > _NAMED else "")
-        lines.append(f"  {TODOS[todo]}: {named}" + (f" ({why})" if why else ""))
+        named = ", ".join(map(printable, places[:_NAMED])) + (
+            f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        )
+        lines.append(f"  {TODOS[todo]}: {named}" + (f" ({printable(why)})" if why else ""))
     return lines
