@@ -3,9 +3,11 @@
 A module has HELP (a line), EXAMPLES, `configure(parser)` and `read(ctx, args, mapped) -> Reading`.
 """
 
-from zopp.cli.importing import dotenv
+from zopp.cli.importing import aws_sm, dotenv, vault
 
 # In the order of the help.
 SOURCES = {
     "dotenv": dotenv,
+    "vault": vault,
+    "aws-sm": aws_sm,
 }
