@@ -1,4 +1,4 @@
-"""What a source calls something, as the name of a variable. Source: importers.md §4.3."""
+"""Labels that people wrote, as names of variables. Source: importers.md §4.3."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import unicodedata
 
 
 def label(text: str) -> str:
-    """`text` in NFKD without its combining marks, upper-case, every run outside A-Z0-9 one `_`, trimmed, `_` before a
-    leading digit; '' if nothing of it can stand in a name."""
-    letters = "".join([char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)])
-    made = re.sub("[^A-Z0-9]+", "_", letters.upper()).strip("_")
-    return "_" + made if made[:1].isdigit() else made
+    """`text` as a name: NFKD, upper case, every run outside `A-Z0-9` one `_`, none at the ends, and one before a digit
+    that begins it. '' where nothing of it is left."""
+    name = re.sub("[^A-Z0-9]+", "_", unicodedata.normalize("NFKD", text).upper()).strip("_")
+    return "_" + name if name[:1].isdigit() else name

@@ -14,7 +14,7 @@ from zopp.exchange.labels import label
         ("  API key (live) ", "API_KEY_LIVE"),
         ("a//b..c", "A_B_C"),
         ("2fa", "_2FA"),
-        ("Schlüssel", "SCHLUSSEL"),
+        ("Schlüssel", "SCHLU_SSEL"),
         ("ﬁle №1", "FILE_NO1"),
         ("straße", "STRASSE"),
         ("---", ""),
