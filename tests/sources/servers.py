@@ -374,7 +374,8 @@ class Asked:
         return json.loads(self.body)
 
 
-Reply = tuple[int, bytes]
+# status, body, and headers if there are some
+Reply = tuple[int, bytes] | tuple[int, bytes, Mapping[str, str]]
 # what to answer instead; None: as the server behind does
 Before = Callable[[Asked], "Reply | None"]
 # what to make of an answer
@@ -434,6 +435,8 @@ class _FrontHandler(BaseHTTPRequestHandler):
         self.send_response(reply[0])
         self.send_header("Content-Type", "application/x-amz-json-1.1")
         self.send_header("Content-Length", str(len(reply[1])))
+        for name, value in reply[2].items() if len(reply) == 3 else ():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply[1])
 

@@ -453,6 +453,16 @@ def test_nobody_there() -> None:
     assert raised.value.code == "aws.unreachable"
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_not_followed(aws: Any, client: Any, front: Front, moto_port: int, status: int) -> None:
+    """botocore follows none; if that ever changes, credentials and secrets could go anywhere."""
+    aws.create_secret(Name="a", SecretString="x")
+    front.before = lambda asked: (status, b"", {"Location": f"http://127.0.0.1:{moto_port}/"})
+    with pytest.raises(Unknown):
+        read(client)
+    assert front.actions() == {"ListSecrets": 1}
+
+
 _AT = ("ListSecrets", "BatchGetSecretValue", "GetSecretValue", "DescribeSecret")
 _GOOD = {"ARN": f"{HEAD}a-AbCdEf", "Name": "a"}
 BODIES: list[bytes] = [
@@ -460,6 +470,9 @@ BODIES: list[bytes] = [
     json.dumps({"SecretList": CANARY, "SecretValues": CANARY, "SecretString": [CANARY]}).encode(),
     json.dumps({"SecretList": [CANARY, None, {"ARN": 5, "Name": CANARY}, {}]}).encode(),
     json.dumps({"SecretList": [], "NextToken": CANARY}).encode(),
+    json.dumps({"__type": CANARY, "message": CANARY}).encode(),
+    json.dumps({"__type": f"com.example#{CANARY}:{CANARY}", "Message": [CANARY]}).encode(),
+    json.dumps({"__type": {"a": CANARY}, "code": CANARY}).encode(),
     json.dumps({"SecretValues": [], "NextToken": CANARY}).encode(),
     json.dumps({**_GOOD, "SecretBinary": CANARY + "!"}).encode(),
     json.dumps({**_GOOD, "SecretBinary": 5, "SecretString": 7}).encode(),

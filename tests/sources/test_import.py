@@ -14,7 +14,7 @@ import pytest
 from tests.robustness.test_canary import everywhere
 from tests.sources.conftest import REGION
 from tests.sources.servers import Asked, Bao, Fault, Front, Reply, Standin, aws_error, free_port
-from tests.sources.test_vault_server import approle, rights
+from tests.sources.test_vault_server import approle, jwt_login, rights
 from tests.support import Done, Team, User
 
 CANARY = "canary7Qz9hunter2"
@@ -218,6 +218,49 @@ def test_vault_logins_from_files_and_environment(alice: User, bao: Bao, bao_kv: 
         ((), {"VAULT_CACERT": "nowhere"}, ""),
     ):
         assert hint in silent(alice.zopp(*words, *more, env=env, code=2)).err
+
+
+def test_vault_login_with_a_jwt(alice: User, bao: Bao, bao_kv: str, tmp_path: Path) -> None:
+    bao.put(bao_kv, "app", {"KEY": "1"})
+    signed = jwt_login(bao, bao.policy(rights(bao_kv)))
+    words = ("import", "vault", f"{bao_kv}/app", "-e", "dev", "--dry-run", "--auth", "jwt", "--role", "importer")
+    (tmp_path / "jwt").write_text(signed)
+    assert alice.ok(*words, "--jwt-file", str(tmp_path / "jwt"), env={"BAO_TOKEN": ""}).out.endswith("1 new\n")
+    assert alice.ok(*words, env={"BAO_TOKEN": "", "VAULT_JWT": signed}).out.endswith("1 new\n")
+    wrong = alice.zopp(*words, "--auth-mount", "nowhere", env={"BAO_TOKEN": "", "VAULT_JWT": signed})
+    assert wrong.code in (1, 2) and signed not in wrong.text
+
+
+def test_vault_certificates_by_the_environment(alice: User, tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    bao = Bao(tmp_path / "server", tls=True)
+    try:
+        env = {"BAO_ADDR": "", "VAULT_ADDR": bao.address, "BAO_TOKEN": "", "VAULT_TOKEN": bao.root}
+        words = ("import", "vault", "secret/app", "-e", "dev", "--dry-run")
+        refused = alice.zopp(*words, env={**env, "BAO_SKIP_VERIFY": "true"}, code=3)
+        assert "does not verify" in refused.err and "not honoured" in refused.err
+        empty = alice.zopp(*words, env={**env, "VAULT_CACERT": str(bao.ca)}, code=1)
+        assert "nothing stands there" in empty.err
+    finally:
+        bao.stop()
+
+
+def test_vault_namespaces_by_flag_and_environment(alice: User, bao: Bao) -> None:
+    bao.call("POST", "sys/namespaces/crew", {})
+    bao.mount("kv", 2, ns="crew")
+    bao.put("kv", "app", {"KEY": "1"}, ns="crew")
+    words = ("import", "vault", "kv/app", "-e", "dev")
+    for flags, env in (
+        (("--namespace", "crew"), {}),
+        ((), {"VAULT_NAMESPACE": "crew/"}),
+        ((), {"BAO_NAMESPACE": "crew", "VAULT_NAMESPACE": "no-such"}),
+    ):
+        assert alice.ok(*words, *flags, "--dry-run", env=env).out.endswith("1 new\n")
+    wrong = alice.zopp(*words, "--namespace", "no-such", env={}, code=1)
+    assert "no-such" not in wrong.out and "--namespace" in wrong.err
+    alice.ok(*words, "--namespace", "crew", "--yes")
+    record = json.loads(alice.read(".zopp/provenance/api/dev.json"))["keys"]
+    assert record["KEY"]["id"] == f"{bao.address}/crew/kv/app#KEY"
 
 
 def test_vault_that_fails_says_nothing_of_what_it_answers(alice: User, standin: Standin) -> None:
@@ -436,6 +479,19 @@ def test_aws_twelve_hundred_secrets(amazon: User, aws: Any, front: Front) -> Non
     after_first = amazon.tree()
     silent(amazon.ok(*words, "-m", "again"))
     assert amazon.tree() == after_first
+
+
+def test_aws_is_asked_eight_times_with_growing_pauses(
+    amazon: User, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("botocore.endpoint.time.sleep", waits.append)
+    front.before = lambda asked: aws_error("ThrottlingException", CANARY)
+    done = silent(amazon.zopp("import", "aws-sm", "--region", REGION, "--yes", code=3))
+    assert "asks to wait" in done.err and front.actions() == {"ListSecrets": 8}
+    pauses = [wait for wait in waits if wait]
+    assert len(pauses) == 7 and max(pauses) <= 20 and len(set(pauses)) == 7
+    assert all(wait <= 2**number for number, wait in enumerate(pauses))
 
 
 def test_aws_usage(amazon: User, front: Front) -> None:

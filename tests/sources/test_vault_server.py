@@ -76,31 +76,55 @@ def test_a_login_that_is_refused(bao: Bao) -> None:
     server.close()
 
 
-def test_login_with_a_jwt(bao: Bao, bao_kv: str) -> None:
+def jwt_login(bao: Bao, policy: str) -> str:
+    """A JWT that logs in as the role `importer`, which gives `policy`."""
     from joserfc import jwt
     from joserfc.jwk import RSAKey
 
-    fill(bao, bao_kv, 1)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    bao.call("POST", "sys/auth/jwt", {"type": "jwt"})
+    if "jwt/" not in bao.call("GET", "sys/auth")[1]["data"]:
+        bao.call("POST", "sys/auth/jwt", {"type": "jwt"})
     bao.call("POST", "auth/jwt/config", {"jwt_validation_pubkeys": [public.decode()], "bound_issuer": "tests"})
-    role = {
-        "role_type": "jwt", "user_claim": "sub", "bound_audiences": ["zopp"],
-        "token_policies": [bao.policy(rights(bao_kv))],
-    }  # fmt: skip
+    role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["zopp"], "token_policies": [policy]}
     bao.call("POST", "auth/jwt/role/importer", role)
     claims = {"iss": "tests", "sub": "job", "aud": "zopp", "exp": int(time.time()) + 300, "iat": int(time.time())}
-    signed = jwt.encode({"alg": "RS256"}, claims, RSAKey.import_key(private))
+    return jwt.encode({"alg": "RS256"}, claims, RSAKey.import_key(private))
+
+
+def test_login_with_a_jwt(bao: Bao, bao_kv: str) -> None:
+    fill(bao, bao_kv, 1)
+    signed = jwt_login(bao, bao.policy(rights(bao_kv)))
     server = Server(bao.address)
     server.log_in(Login("auth/jwt/login", {"role": "importer", "jwt": signed}))
     assert keys(read(server, f"{bao_kv}/app")) == {"S000_VALUE": "0"}
     server.close()
-    with pytest.raises(Denied):
-        server.log_in(Login("auth/jwt/login", {"role": "importer", "jwt": signed[:-4] + "AAAA"}))
+    head, body, signature = signed.split(".")
+    with pytest.raises(Denied) as raised:
+        server.log_in(Login("auth/jwt/login", {"role": "importer", "jwt": f"{head}.{body}.{signature[::-1]}"}))
+    assert raised.value.code == "vault.login"
+    server.close()
+
+
+def test_least_rights_on_version_1(bao: Bao) -> None:
+    bao.mount("kv1-least", 1)
+    bao.put("kv1-least", "api/a", {"x": "1"}, version=1)
+    bao.put("kv1-least", "api/b/c", {"x": "2"}, version=1)
+    server = Server(bao.address)
+    server.use_token(bao.token({"kv1-least/api/*": ["read", "list"]}))
+    assert keys(read(server, "kv1-least/api")) == {"A_X": "1", "B_C_X": "2"}
+    server.close()
+
+
+def test_a_token_that_may_not_look_itself_up_is_used_as_it_is(bao: Bao, bao_kv: str) -> None:
+    fill(bao, bao_kv, 1)
+    server = Server(bao.address)
+    server.use_token(bao.token(rights(bao_kv), default=False))
+    assert keys(read(server, f"{bao_kv}/app")) == {"S000_VALUE": "0"}
+    server.close()
 
 
 # --- renewal
