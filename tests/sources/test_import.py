@@ -204,6 +204,9 @@ def test_vault_logins_from_files_and_environment(alice: User, bao: Bao, bao_kv: 
     (tmp_path / "token").write_text(bao.root)
     (alice.home / ".vault-token").unlink()
     assert alice.ok(*words, "--token-file", str(tmp_path / "token"), env=bare).out.endswith("1 new\n")
+    # without a home there is no file of one's own: what lies in the repository is somebody's
+    alice.write(".vault-token", bao.root)
+    assert "there is no token" in alice.zopp(*words, env={**bare, "HOME": "", "XDG_CONFIG_HOME": str(tmp_path)}).err
     for more, env, hint in (
         ((), bare, "VAULT_TOKEN"),
         (("--auth", "approle"), bare, "VAULT_ROLE_ID"),

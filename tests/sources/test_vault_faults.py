@@ -96,6 +96,12 @@ def test_one_secret_that_fails_is_rejected_and_many_are_the_server(standin: Stan
     server.close()
 
 
+def test_a_secret_that_goes_between_listing_and_reading_is_skipped(standin: Standin, server: Impatient) -> None:
+    standin.faults.append(Fault(404, b'{"errors":[]}', path="kv/data/app/b"))
+    assert left(read(server, "kv/app")) == [("kv/app/b", "skipped", "gone meanwhile")]
+    server.close()
+
+
 def test_slow_answers(standin: Standin) -> None:
     standin.faults.append(Fault(0, slow=1.0, times=1))
     server = Impatient(standin.address, timeout=0.3)

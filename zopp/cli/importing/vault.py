@@ -119,8 +119,9 @@ def _credential(ctx: Context, path: str | None, name: str, what: str, flag: str)
     command line, which other users of a machine can read."""
     found = "" if path else _env(ctx, name)
     if not found:
-        at = path or (os.path.join(ctx.env.get("HOME", ""), ".vault-token") if name == "TOKEN" else "")
-        found = _first(ctx, at, required=path is not None)
+        home = ctx.env.get("HOME") if name == "TOKEN" else None
+        at = path or (os.path.join(home, ".vault-token") if home else "")
+        found = _first(ctx, at, required=path is not None) if at else ""
     if not found:
         raise UsageError(f"there is no {what}", code="vault.credential", hint=f"set VAULT_{name}, or say --{flag} FILE")
     return check_header(found, f"the {what}")
