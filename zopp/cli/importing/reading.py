@@ -39,3 +39,18 @@ def progress(ctx: Context, what: str) -> Progress:
         ctx.progress(f"{what} {done} of {of}" if of else f"{what} {done}")
 
     return shown
+
+
+def extra_missing(extra: str) -> UsageError:
+    """What to say where the libraries of a source are not installed."""
+    return UsageError(
+        f"needs the extra {extra}, which is not installed", code="extra", hint=f"pip install 'zopp[{extra}]'"
+    )
+
+
+def quiet_libraries() -> None:
+    """Keep the network libraries from logging, whoever configured it: at level DEBUG they print bodies."""
+    import logging
+
+    for name in ("boto3", "botocore", "hvac", "requests", "s3transfer", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
