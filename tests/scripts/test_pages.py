@@ -64,11 +64,27 @@ END
 """,
 )
 
+# Bob, a user with one laptop, writes api and reads production.
+TEAM = (
+    "git init -q .",
+    "zopp init --no-recovery --template team --project api --workspace acme --device alice-laptop -m start",
+    "for k in DATABASE_URL STRIPE_KEY; do printf one | zopp set $k -e production -m $k; done",
+    "printf dev | zopp set DATABASE_URL -m dev",
+    "mkdir -p ../bob && git clone -q . ../bob/shop && cp ../home/.gitconfig ../bob/",
+    "cd ../bob/shop && export HOME=$PWD/.."
+    "; zopp trust --genesis $(head -n1 .zopp/policy.jsonl | tr -d '\\n' | sha256sum | cut -c1-64)"
+    " && zopp principal request --user bob --name bob-laptop > ../../bob.request",
+    "zopp principal add ../bob.request --yes -m bob && zopp grant bob write api -m 'bob writes'"
+    " && zopp grant bob read api/production -m 'bob reads production'",
+)
+
 # page, what goes before, how many blocks it has at least
 PAGES = [
     ("history.md", HISTORY, 6),
     ("review.md", REVIEW, 3),
     ("migration/dotenv.md", DOTENV, 4),
+    ("guides/incidents.md", TEAM, 2),
+    ("guides/people.md", TEAM, 1),
 ]
 
 

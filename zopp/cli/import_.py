@@ -15,6 +15,7 @@ from zopp.cli.parser import Parser, add_change, add_env, epilog
 from zopp.errors import UsageError, ZoppError
 from zopp.exchange import mapfile
 from zopp.exchange.mapfile import MapFile
+from zopp.repo.workspace import open_workspace
 
 EXAMPLES = epilog(
     "zopp import .env",
@@ -79,6 +80,8 @@ def arguments(words: list[str]) -> list[str]:
 def run(ctx: Context, args: argparse.Namespace) -> int:
     """Do it."""
     mapped = _map_file(ctx, args.map)
+    # A source may keep a record of who reads it: where nothing can be written nothing is asked.
+    open_workspace(ctx.cwd, ctx.env, needs_receipt=False)
     try:
         reading = SOURCES[args.source].read(ctx, args, mapped)
     finally:
