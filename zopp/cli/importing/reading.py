@@ -44,7 +44,7 @@ def placed(path: str) -> Iterator[None]:
         yield
     except ZoppError as exc:
         line = exc.place.removeprefix("line ")
-        exc.place = f"{path}:{line}" if line != exc.place else path
+        exc.place = f"{path}:{line}" if line != exc.place else exc.place or path
         exc.hint = exc.hint.replace("FILE", keyfiles.quote(path))
         raise
 

@@ -81,8 +81,13 @@ def parse(data: bytes) -> Config:
     """One fnox.toml. FormatError if it is not TOML or a part is not a table."""
     table = documents.toml(data)
     imports = table.get("import")
-    paths = [documents.as_text(item) for item in imports.items] if isinstance(imports, Row) else []
-    if any(not path for path in paths) or len(paths) > MAX_IMPORTS:
+    items = imports.items if isinstance(imports, Row) else () if imports is None else (imports,)
+    paths = [documents.as_text(item) for item in items]
+    if (
+        (imports is not None and not isinstance(imports, Row))
+        or any(not path for path in paths)
+        or len(paths) > MAX_IMPORTS
+    ):
         raise FormatError(f"import must be a list of at most {MAX_IMPORTS} paths", code="fnox")
     profiles = {name: _layer(_as_table(inner, "profiles")) for name, inner in _tables(table, "profiles").items()}
     if any(not _PROFILE.fullmatch(name) for name in profiles):

@@ -172,5 +172,5 @@ def _owned(secret: _Secret) -> Iterator[Remaining]:
     owners = meta.get("ownerReferences") if isinstance(meta, Table) else None
     if isinstance(owners, Row) and owners.items:
         kinds = [owner.text("kind") for owner in owners.items if isinstance(owner, Table)]
-        said = next((kind for kind in kinds if _KIND.fullmatch(kind)), "another object")
-        yield Remaining(todo="stale", place=secret.place, why=f"its owner is a {said}")
+        said = next((kind for kind in kinds if _KIND.fullmatch(kind)), "another")
+        yield Remaining(todo="stale", place=secret.place, why=f"its owner is of kind {said}")
