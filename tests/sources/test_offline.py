@@ -192,7 +192,7 @@ def test_fnox_reads_its_imports_and_its_keys_where_fnox_does(team: Team) -> None
     alice.ok(*run)
     assert held(alice) == {"A": "x", "B": "y"}
     alice.write("in/in", text.replace("base.toml", "none.toml"))
-    refused(alice.zopp(*run), 2, words=("none.toml",))
+    refused(alice.zopp(*run), 2, words=("in/in: what it imports, number 1, cannot be read",))
     done = alice.zopp(*run, "--dry-run", env={"FNOX_AGE_KEY": f"AGE-SECRET-KEY-1{CANARY}"})
     assert CANARY not in done.text
 

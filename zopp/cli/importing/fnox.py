@@ -46,8 +46,8 @@ def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
         if data.lstrip()[:1] == b"{":
             return source.read_export(data, locator)
         config = source.parse(data)
-        for path in config.imports:
-            config = config.over(_imported(folder, path))
+        for number, path in enumerate(config.imports, 1):
+            config = config.over(_imported(folder, path, number))
         keys.general = config.key_file
         return source.read(config, locator, keys.of, only=args.profile)
 
@@ -57,15 +57,15 @@ def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
     return reading
 
 
-def _imported(folder: str, path: str) -> source.Config:
-    """A file that fnox.toml names; fnox, too, leaves its own imports alone."""
-    shown = path if path.isprintable() else "a file that it imports"
+def _imported(folder: str, path: str, number: int) -> source.Config:
+    """A file that fnox.toml names; fnox, too, leaves its own imports alone. Only a path that leads somewhere is shown:
+    any other is text of the file."""
     try:
         with open(os.path.join(folder, path), "rb") as file:
             data = file.read(documents.MAX_BYTES + 1)
     except (OSError, ValueError):
-        raise UsageError("is imported and cannot be read", code="file", place=shown) from None
-    with placed(shown):
+        raise UsageError(f"what it imports, number {number}, cannot be read", code="fnox.import") from None
+    with placed(path):
         return source.parse(data)
 
 
