@@ -11,6 +11,7 @@ import pytest
 
 from tests.oracle.conftest import Oracle
 from tests.robustness.test_canary import CANARY, everywhere, leaks
+from tests.scenarios.test_terminal import on_terminal
 from tests.sources.made import AgeKey, DotenvxKey, dotenvx
 from tests.support import Team, User, refused
 
@@ -293,6 +294,23 @@ def test_what_is_imported_from_outside_has_no_path_of_this_machine(team: Team) -
     alice = team.alice
     alice.ok("import", "json", str(team.base / "outside.json"), "-e", "staging")
     assert str(team.base) not in alice.read(".zopp/provenance/api/staging.json").decode()
+
+
+@pytest.mark.parametrize("source", ["json", "dotenv"])
+def test_the_file_that_is_offered_for_removal_is_the_one_that_was_read(team: Team, source: str) -> None:
+    """One outside the repository may have the name of one at its root."""
+    text = '{"A": "x"}' if source == "json" else "A=x\n"
+    alice = team.alice
+    alice.write("plain.file", "kept")
+    outside = team.base / "clone/plain.file"
+    outside.write_text(text)
+    typed = "../plain.file"
+    code, screen = on_terminal(
+        alice, "import", source, typed, "-e", "staging", question="import 1 key", answer=b"y\ny\n"
+    )
+    assert code == 0 and "remove ../plain.file now?" in screen
+    assert not outside.exists() and alice.read("plain.file") == b"kept"
+    assert held(alice) == {"A": "x"}
 
 
 # Files that must not be read; @ is the secret, where a careless message would show it.
