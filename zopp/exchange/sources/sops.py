@@ -133,5 +133,4 @@ def _recipients(file: SopsFile) -> tuple[str, ...]:
     found = [_canonical(entry.recipient) for group in file.metadata.groups for entry in group]
     known = list(dict.fromkeys([recipient for recipient in found if recipient and recipient != _RSA]))
     named = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
-    said = f"its {len(known)} age recipient{'s' * (len(known) != 1)} are not taken over; let in whom you know: {named}"
-    return (said,)
+    return (f"its recipients are not taken over; let in whom you know with zopp grant: {named}",)
