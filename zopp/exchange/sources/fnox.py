@@ -135,6 +135,7 @@ def read(config: Config, locator: str, identities: Identities, *, only: Sequence
     return Reading(
         kind="fnox", place=locator, entries=tuple(entries), left=tuple(left),
         covers=tuple([f"{locator}#{profile}/" for profile in wanted]),
+        remains=(Remaining(todo="delete", place=locator, why="who holds its old keys reads it in git's history"),),
     )  # fmt: skip
 
 
