@@ -209,6 +209,15 @@ def test_a_map_file_sends_each_kubernetes_secret_where_it_belongs(team: Team) ->
     assert (prod["A"], prod["B"]) == ("y", "z")
 
 
+def test_bytes_go_back_into_a_manifest_as_they_came(team: Team) -> None:
+    data = base64.b64encode(bytes(range(256))).decode()
+    text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: api}}\ndata:\n  KEYSTORE: {data}\n"
+    alice = prepare(team, Case((), lambda v: {"in": text}, {}), "x")
+    alice.ok("import", "kubernetes", "in/in", "-e", "staging", "--yes")
+    written = alice.ok("export", "-e", "staging", "--format", "k8s", "--name", "api").out
+    assert f'  KEYSTORE: "{data}"\n' in written
+
+
 class TestSops:
     def place(self, team: Team, sops: Oracle, text: str, name: str = "old.yaml", **options: bool) -> User:
         suffix = "." + name.partition(".")[2]
