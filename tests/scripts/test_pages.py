@@ -133,8 +133,8 @@ stringData: {password: example-password}
 apiVersion: v1
 kind: Secret
 metadata: {name: api, namespace: prod}
-data: {keystore.jks: /u3+7QAAAAI=}
-stringData: {SESSION_KEY: example-session}
+data: {keystore.jks: /u3+7QAAAAI=}  # zopp:allow made up
+stringData: {SESSION_KEY: example-session}  # zopp:allow made up
 ---
 apiVersion: bitnami.com/v1alpha1
 kind: SealedSecret
