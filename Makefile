@@ -23,6 +23,7 @@ test: $(STAMP) lint types
 ## make test-slow  the slow tier: larger sizes of the same properties, and the server on Debian's PostgreSQL 15 where present
 test-slow: $(STAMP)
 	@echo '== slow tier'
+	@$(BIN)/python -m tests.sources.tools
 	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} ZOPP_RACES=1000 ZOPP_STORMS=134 \
 	  HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests
 	@if [ -d $(OLDEST) ]; then echo '== the server on $(OLDEST)'; \
