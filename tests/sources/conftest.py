@@ -1,4 +1,5 @@
-"""Servers for the network sources: started once a session where that is dear, told apart by mounts and resets."""
+"""Servers for the network sources: started once a session where that is dear, told apart by mounts and resets. The real
+sops, and foreign .env parsers, for the others."""
 
 import itertools
 import json
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.oracle.conftest import sops  # noqa: F401  (the real sops)
+from tests.sources import parsers
 from tests.sources.servers import Bao, Front, Standin, moto
 from zopp.exchange.sources.vault_http import Server
 
@@ -97,3 +100,23 @@ def aws(moto_port: int, front: Front) -> Iterator[Any]:
     )
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def in_node() -> Iterator[parsers.Node]:
+    """npm dotenv, dotenvx and node's own parser."""
+    node = parsers.Node()
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+@pytest.fixture(scope="session")
+def python_dotenv() -> Iterator[parsers.Python]:
+    """python-dotenv."""
+    python = parsers.Python()
+    try:
+        yield python
+    finally:
+        python.close()

@@ -91,8 +91,8 @@ class Reading:
     `kind` is the source's name (`vault`) and `place` where it was read, for people. `one_file`: it is one file for one
     environment, which scripts may import without a question. `covers`: prefixes of the ids that were looked at
     completely, so that what is recorded under one of them and is missing here is gone from the source. `older`: earlier
-    versions as lists of entries, oldest first. `plaintext`: the path of a file in which the values lay in the clear,
-    which may be removed once they are here."""
+    versions as lists of entries, oldest first. `plaintext`: the path, as typed, of a file in which the values lay in
+    the clear, which may be removed once they are here; the command line knows it."""
 
     kind: str
     place: str

@@ -160,7 +160,11 @@ def unwrap(armored: str, identities: "Iterable[Identity]", *, recipient: str = "
     opens it and header or payload were changed. Stanza kinds and number are `check`'s business, so that files of
     others can be read. The payload is not to be trusted before its key commitment is checked.
     """
-    data = dearmor(armored)
+    return open_binary(dearmor(armored), identities, recipient=recipient)
+
+
+def open_binary(data: bytes, identities: "Iterable[Identity]", *, recipient: str = "") -> bytes:
+    """`unwrap` of an age file that has no armor."""
     parsed = stanzas(data)
     # A stable sort: own first, the rest in the order in which their sources were found.
     keys = sorted(identities, key=lambda identity: identity.recipient != recipient)

@@ -99,6 +99,13 @@ def test_a_renamed_target_is_found_by_its_origin() -> None:
     assert made.writes["api/dev"].origins == {"B": OURS}
 
 
+def test_a_target_that_was_taken_away_since_is_new_again() -> None:
+    """Rolled back or unset, by hand: the record outlives the key."""
+    assert statuses(plan(read("A=2"), {}, {"B": OURS})) == [("B", "new")]
+    origin = Origin(kind="vault", id="kv/db.password")
+    assert statuses(plan(entries((("db", "password"), "x")), {}, {"db.password": origin})) == [("db.password", "new")]
+
+
 @pytest.mark.parametrize("policy", ["fail", "skip", "overwrite"])
 def test_two_entries_for_one_target_are_rejected_with_both_locators(policy: plans.OnConflict) -> None:
     made = plan(read("A=2\nB=3"), {}, {"B": OURS}, on_conflict=policy)

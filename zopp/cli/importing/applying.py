@@ -298,8 +298,7 @@ class Importing:
             return
         question = f"remove {path} now? what it held may stay on the disk"
         if ctx.confirm(question, otherwise=""):
-            full = os.path.join(layout.find_checkout(ctx.cwd).root, path)
-            os.unlink(full)
+            os.unlink(os.path.join(ctx.cwd, path))
             ctx.note(f"removed {path}")
 
 

@@ -6,6 +6,7 @@ dialects to choose from. $NAME is never expanded, nothing is run.
 
 import argparse
 import difflib
+from dataclasses import replace
 
 from zopp.cli.context import Context
 from zopp.cli.importing.reading import read_source
@@ -43,4 +44,4 @@ def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
         raise
     reading = source.read(data, locator, dialect=args.dialect, choices=mapped.reading, expand=args.expand)
     mapped.read_as({entry.name for entry in reading.entries} | {left.name for left in reading.left})
-    return reading
+    return replace(reading, plaintext="" if locator == "-" else args.file)

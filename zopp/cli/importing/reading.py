@@ -1,12 +1,67 @@
 """What the sources share: a file or standard input, a secret from where it may stand, and progress."""
 
+import argparse
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 from zopp.cli.context import Context
-from zopp.errors import UsageError
-from zopp.exchange.entry import Progress
+from zopp.errors import UsageError, ZoppError
+from zopp.exchange import documents
+from zopp.exchange.entry import Progress, Reading
+from zopp.keys import keyfiles
 from zopp.repo import layout
+
+_SUFFIXES = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".csv": "csv", ".env": "dotenv"}
+
+
+def add_file(parser: argparse.ArgumentParser, what: str) -> None:
+    """The positional FILE."""
+    parser.add_argument("file", metavar="FILE", help=f"{what}; - reads standard input")
+
+
+def add_format(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    """--format, for where neither name nor content tells."""
+    parser.add_argument("--format", choices=formats, help="what is in it (default: as its name or its content says)")
+
+
+def read_one(
+    ctx: Context, path: str, read: Callable[[bytes, str], Reading], *, in_clear: bool, most: int = documents.MAX_BYTES
+) -> Reading:
+    """One file, or standard input, through `read(bytes, locator)`. `in_clear`: values lie in it as they are."""
+    data, locator = read_source(ctx, path, most=most)
+    with placed(path):
+        reading = read(data, locator)
+    return replace(reading, plaintext=path if in_clear and path != "-" else "")
+
+
+@contextmanager
+def placed(path: str) -> Iterator[None]:
+    """Name the file, as it was typed, in what goes wrong with its content."""
+    try:
+        yield
+    except ZoppError as exc:
+        line = exc.place.removeprefix("line ")
+        exc.place = f"{path}:{line}" if line != exc.place else exc.place or path
+        exc.hint = exc.hint.replace("FILE", keyfiles.quote(path))
+        raise
+
+
+def format_of(typed: str | None, path: str, data: bytes, formats: Sequence[str]) -> str:
+    """Which of `formats` it is: as typed, as the name says, or JSON if it begins like it. UsageError if neither
+    tells."""
+    if typed is not None:
+        return typed
+    named = _SUFFIXES.get(os.path.splitext(path)[1].lower(), "")
+    if named in formats:
+        return named
+    if "json" in formats and data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return "json"
+    if len(formats) == 2:
+        return next(form for form in formats if form != "json")
+    raise UsageError("the format cannot be told", code="format", place=path, hint=f"say --format {'|'.join(formats)}")
 
 
 def read_source(ctx: Context, path: str, *, most: int) -> tuple[bytes, str]:

@@ -36,11 +36,10 @@ def read(
         )
         for assignment in found.values()
     ]  # fmt: skip
-    plaintext = "" if locator == "-" else locator
     delete = (Remaining(todo="delete", place=locator, why="it may stay on the disk and in git's history"),)
     return Reading(
         kind="dotenv", place=locator, entries=tuple(entries), left=tuple(left), warnings=tuple(warnings),
-        covers=(f"{locator}#",), one_file=True, plaintext=plaintext, remains=delete if plaintext else (),
+        covers=(f"{locator}#",), one_file=True, remains=delete if locator != "-" else (),
     )  # fmt: skip
 
 

@@ -25,12 +25,15 @@ def parse(text: str, *, strict: bool = True, new: bool = False) -> Parsed:
     """The one document of a JSON file. FormatError with a stable code; `strict` also for repeated keys, `new`
     (plaintext about to be encrypted) for integers beyond 64 bits, which a stored file may hold as rounded floats."""
     reader = _Reader(text, strict, new)
-    node = reader.value(reader.space(0), 0)
-    if reader.space(reader.at) != len(text):
-        raise reader.bad("text stands after the JSON value", "trailing", reader.at)
+    node = reader.whole()
     if not isinstance(node, Map):
         raise reader.bad("the top level of the file is not a mapping", "not_a_mapping", 0)
     return Parsed([node], False, reader.duplicates)
+
+
+def parse_value(text: str) -> Any:
+    """The placed node of any JSON value that is the whole text, as strict as `parse`."""
+    return _Reader(text, True, False).whole()
 
 
 class _Reader:
@@ -41,6 +44,12 @@ class _Reader:
         self.at = 0
         self.duplicates: list[tuple[int, int]] = []
         self._line, self._line_at = 1, 0
+
+    def whole(self) -> Any:
+        node = self.value(self.space(0), 0)
+        if self.space(self.at) != len(self.text):
+            raise self.bad("text stands after the JSON value", "trailing", self.at)
+        return node
 
     def bad(self, message: str, code: str, at: int) -> FormatError:
         return FormatError(message, code=code, place=f"line {self.text.count(chr(10), 0, at) + 1}")

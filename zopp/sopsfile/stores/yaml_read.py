@@ -6,6 +6,8 @@ drops, are found in the gaps between events and given to the owner that go-yaml 
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from importlib import import_module
 
 import yaml
@@ -22,7 +24,7 @@ try:
     _Parser: Any = import_module("yaml.cyaml").CParser
 except ImportError:  # PyYAML built without libyaml
     _Parser = None
-_BREAKS = "\n\r\x85\u2028\u2029"
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
 def events_of(text: str) -> list[Any]:
@@ -102,6 +104,14 @@ class _Builder:
         # (container, index of its item) of the value completed last, for a comment behind it.
         self.last: tuple[Map | Seq, int] | None = None
         self.has_hash = "#" in text
+        # Where each line break begins and ends: comments ask for their line, and a search costs the file each time.
+        found = list(_BREAK.finditer(text)) if self.has_hash else []
+        self.breaks = [match.start() for match in found]
+        self.starts = [match.end() for match in found]
+        # How many comments stand at the front of a container, by identity.
+        self.fronts: dict[int, int] = {}
+        # (offset, text) of the line that `next_content` found last.
+        self.found: tuple[int, str] = (-1, "")
 
     def run(self) -> Parsed:
         for at, event in enumerate(self.events):
@@ -189,7 +199,7 @@ class _Builder:
             self.header_comment(start, line)
 
     def header_comment(self, start: int, line: int) -> None:
-        stop = _line_end(self.text, start)
+        stop = self.line_end(start)
         mark = self.text.find(" #", start, stop)
         if mark >= 0 and not self.text[start:mark].strip("|>+-0123456789 \t!&abcdefghijklmnopqrstuvwxyz"):
             self.behind_value(PlacedComment(self.text[mark + 2 : stop], mark + 2, stop, line, True))
@@ -251,6 +261,7 @@ class _Builder:
         """Find the comments between the last event and this one and give each to its owner."""
         text = self.text
         pos = self.pos
+        last = bisect_left(self.breaks, start)
         while True:
             mark = text.find("#", pos, start)
             if mark < 0:
@@ -259,18 +270,37 @@ class _Builder:
             if before not in " \t\n\r\x85\u2028\u2029":
                 pos = mark + 1
                 continue
-            stop = min(_line_end(text, mark), len(text))
-            line_start = _line_start(text, mark)
+            stop = self.line_end(mark)
+            number = bisect_left(self.breaks, mark)
+            line_start = self.starts[number - 1] if number else 0
             column = mark - line_start
-            line = event.start_mark.line + 1 - _count_breaks(text, mark, start)
+            line = event.start_mark.line + 1 - (last - number)
             head = text[line_start:mark]
             inline = bool(head.strip(" \t"))
             comment = PlacedComment(text[mark + 1 : stop], mark + 1, stop, line, inline)
             if inline:
                 self.inline(comment, head, event, line_start)
             else:
-                self.full_line(comment, column, at, text[stop:start], pos)
+                self.full_line(comment, column, at, stop, start)
             pos = stop
+
+    def line_end(self, at: int) -> int:
+        number = bisect_left(self.breaks, at)
+        return self.breaks[number] if number < len(self.breaks) else len(self.text)
+
+    def next_content(self, at: int, end: int) -> str:
+        """The first line between `at` and `end` that is neither blank nor a comment, '' if there is none."""
+        if at <= self.found[0] < end:
+            return self.found[1]
+        while at < end:
+            stop = min(self.line_end(at), end)
+            line = self.text[at:stop]
+            if line.strip() and not line.lstrip().startswith("#"):
+                self.found = (at, line)
+                return line
+            number = bisect_left(self.breaks, stop)
+            at = self.starts[number] if number < len(self.breaks) else end
+        return ""
 
     def inline(self, comment: PlacedComment, head: str, event: Any, line_start: int) -> None:
         top = self.stack[-1] if self.stack else None
@@ -298,7 +328,7 @@ class _Builder:
             self.insert(container, index, comment)
             self.last = (container, index + 1)
 
-    def full_line(self, comment: PlacedComment, column: int, at: int, rest: str, gap: int) -> None:
+    def full_line(self, comment: PlacedComment, column: int, at: int, stop: int, start: int) -> None:
         event = self.events[at]
         kind = type(event)
         opens = kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent
@@ -315,11 +345,10 @@ class _Builder:
             else:
                 self.insert(top.node, len(top.node.items), comment)
             return
-        if isinstance(top.node, Seq) and not top.node.flow and opens and not event.flow_style:
-            dash = next((line for line in rest.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
-            if not dash.lstrip().startswith("-"):
-                self.waiting.append(comment)
-                return
+        below_dash = isinstance(top.node, Seq) and not top.node.flow and opens and not event.flow_style
+        if below_dash and not self.next_content(stop, start).lstrip().startswith("-"):
+            self.waiting.append(comment)
+            return
         self.insert_end(self.owner(column, at), comment)
 
     def owner(self, column: int, at: int) -> Map | Seq:
@@ -353,12 +382,14 @@ class _Builder:
             container.dashes.insert(index, comment.start - 1)
 
     def front(self, container: Map | Seq, comment: PlacedComment) -> None:
-        index = 0
-        for item in container.items:
+        index = self.fronts.get(id(container), 0)
+        while index < len(container.items):
+            item = container.items[index]
             if not isinstance(item[0] if isinstance(item, tuple) else item, PlacedComment):
                 break
             index += 1
         self.insert(container, index, comment)
+        self.fronts[id(container)] = index + 1
         if self.last is not None and self.last[0] is container and self.last[1] >= 0:
             self.last = (container, self.last[1] + 1)
 
@@ -373,17 +404,3 @@ class _Builder:
         for comment in self.waiting:
             self.insert_end(node, comment)
         self.waiting = []
-
-
-def _line_end(text: str, at: int) -> int:
-    ends = [end for end in (text.find(char, at) for char in _BREAKS) if end >= 0]
-    return min(ends, default=len(text))
-
-
-def _line_start(text: str, at: int) -> int:
-    return max(text.rfind(char, 0, at) for char in _BREAKS) + 1
-
-
-def _count_breaks(text: str, start: int, end: int) -> int:
-    part = text[start:end]
-    return sum(map(part.count, _BREAKS)) - part.count("\r\n")

@@ -1,0 +1,33 @@
+"""Import what `chamber export` wrote.
+
+Formats json, yaml and csv. Keys become upper case with `_` for `-`, as `chamber exec` has them."""
+
+import argparse
+
+from zopp.cli.context import Context
+from zopp.cli.importing.reading import add_file, add_format, format_of, read_one
+from zopp.cli.parser import epilog
+from zopp.exchange.entry import Reading
+from zopp.exchange.mapfile import MapFile
+from zopp.exchange.sources import chamber as source
+
+HELP = "what chamber export wrote"
+EXAMPLES = epilog(
+    "chamber export api | zopp import chamber - -e production",
+    "zopp import chamber api.json --dry-run",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of `zopp import chamber`."""
+    add_file(parser, "an export")
+    add_format(parser, source.FORMATS)
+
+
+def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
+    """Read the file."""
+
+    def parse(data: bytes, locator: str) -> Reading:
+        return source.read(data, locator, form=format_of(args.format, args.file, data, source.FORMATS))
+
+    return read_one(ctx, args.file, parse, in_clear=True)
