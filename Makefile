@@ -23,7 +23,7 @@ test: $(STAMP) lint types
 ## make test-slow  the slow tier: larger sizes of the same properties, and the server on Debian's PostgreSQL 15 where present
 test-slow: $(STAMP)
 	@echo '== slow tier'
-	@$(BIN)/python -m tests.sources.tools
+	@$(BIN)/python -m tests.tools
 	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} ZOPP_RACES=1000 ZOPP_STORMS=134 \
 	  HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests
 	@if [ -d $(OLDEST) ]; then echo '== the server on $(OLDEST)'; \
@@ -69,7 +69,7 @@ lock:
 	    pip download --quiet --no-deps --only-binary :all: --python-version 3.12 --dest $$dir "$$package" >&2; \
 	    echo "$$package \\"; pip hash $$dir/*.whl | sed -n 's/^--hash=/    &/p'; rm -r $$dir; \
 	  done < requirements/$$name.in; } > requirements/$$name.new && mv requirements/$$name.new requirements/$$name.txt; done
-	@cd tests/sources && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --silent
+	@cd tests/tools && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --silent
 
 ## make audit      ask the advisory database about everything that is locked (needs the network beyond the registries)
 audit: $(SUPPLY)

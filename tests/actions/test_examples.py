@@ -16,6 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests import tools
 from tests.actions.conftest import BINARIES, SECRET, Forge, Job
 from tests.actions.test_github import pull, silent
 from tests.deploy.conftest import helm as helm
@@ -214,3 +215,36 @@ def test_the_controllers_manifests_say_what_they_should() -> None:
     assert kustomization["spec"]["sourceRef"]["name"] == source["metadata"]["name"]  # type: ignore[index]
     [generator] = documents("ksops.yaml")
     assert [(EXAMPLES / "kubernetes" / path).exists() for path in generator["files"]] == [True]  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "model", "kind", "number"),
+    [
+        ("flux.yaml", "flux-cd/source.toolkit.fluxcd.io/v1", "GitRepository", 0),
+        ("flux.yaml", "flux-cd/kustomize.toolkit.fluxcd.io/v1", "Kustomization", 1),
+        ("argocd.yaml", "argo-cd/argoproj.io/v1alpha1", "Application", 0),
+    ],
+)
+def test_the_controllers_own_schemas_take_them(name: str, model: str, kind: str, number: int) -> None:
+    """The published schemas, as an npm package carries them, by its own validator."""
+    script = f"""
+import {{ readFileSync }} from "node:fs";
+import {{ {kind} }} from "@kubernetes-models/{model}";
+try {{
+  new {kind}(JSON.parse(readFileSync(0, "utf8"))).validate();
+  console.log("valid");
+}} catch (error) {{ console.log(error.message); }}
+"""
+
+    def said(document: dict[str, object]) -> str:
+        done = subprocess.run(
+            [tools.node(), "--input-type=module", "-e", script], input=json.dumps(document).encode(), cwd=tools.folder(), capture_output=True,
+            check=False,
+        )  # fmt: skip
+        return done.stdout.decode() + done.stderr.decode()
+
+    document = documents(name)[number]
+    assert document["kind"] == kind
+    assert said(document) == "valid\n"
+    assert said({**document, "spec": {}}) != "valid\n"

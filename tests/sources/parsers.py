@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.sources import tools
+from tests import tools
 
 Reading = dict[str, str] | None
 EMPTY = {"PATH": os.environ["PATH"]}

