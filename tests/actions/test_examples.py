@@ -238,10 +238,9 @@ try {{
 """
 
     def said(document: dict[str, object]) -> str:
-        done = subprocess.run(
-            [tools.node(), "--input-type=module", "-e", script], input=json.dumps(document).encode(), cwd=tools.folder(), capture_output=True,
-            check=False,
-        )  # fmt: skip
+        words = [tools.node(), "--input-type=module", "-e", script]
+        data = json.dumps(document).encode()
+        done = subprocess.run(words, input=data, cwd=tools.folder(), capture_output=True, check=False)
         return done.stdout.decode() + done.stderr.decode()
 
     document = documents(name)[number]

@@ -116,7 +116,7 @@ def test_the_ci_page_is_what_the_programs_take() -> None:
     for line in commands:
         parser.parse_args(shlex.split(line.partition(" > ")[0]))
     taken = set(re.findall(r"--[a-z-]+", parser_help(parser, "trust-ci")))
-    named = set(re.findall(r"--[a-z][a-z-]+", text.partition("A rule names ids")[2].partition("## The job")[0])) - {
+    named = set(re.findall(r"--[a-z][a-z-]+", text.partition("A rule names ids")[2].partition("## The action")[0])) - {
         "--jq"
     }
     assert named and named <= taken
