@@ -316,6 +316,12 @@ _DOTTED = re.compile(
 
 def toml(data: bytes) -> Table:
     """A TOML document of at most 1 MiB. Lines of values and comments are not known here. Dates get the rule `date`."""
+    found = toml_table(data)
+    return _table(_guarded(lambda: _of_toml(found, 0)))
+
+
+def toml_table(data: bytes) -> dict[str, Any]:
+    """A TOML document of at most 1 MiB as tomllib has it, within bounds that tomllib lacks."""
     if len(data) > MAX_TOML:
         raise FormatError(f"more than {MAX_TOML >> 20} MiB", code="document_size")
     text = _text(data)
@@ -323,13 +329,12 @@ def toml(data: bytes) -> Table:
         line = text.count("\n", 0, long.start()) + 1
         raise FormatError(f"a name of more than {_MAX_PARTS} parts with dots", code="too_deep", place=_at(line))
     try:
-        found = tomllib.loads(text)
+        return tomllib.loads(text)
     except RecursionError:
         raise FormatError("the document is nested too deeply", code="too_deep") from None
     except ValueError as exc:  # its text may quote the input
         at = re.search(r"\(at line (\d+), column \d+\)$", str(exc))
         raise FormatError("not TOML", code="bad_toml", place=f"line {at[1]}" if at else "") from None
-    return _table(_guarded(lambda: _of_toml(found, 0)))
 
 
 def _of_toml(value: Any, depth: int) -> Node:

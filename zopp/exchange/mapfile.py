@@ -25,16 +25,16 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from zopp.errors import FormatError
+from zopp.exchange import documents
 from zopp.exchange.entry import Entry, Key, Left
 
 Names = Literal["", "field", "path"]
-MAX_BYTES = 1 << 20
+MAX_BYTES = documents.MAX_TOML
 OUT = "left out by the map file"
 
 
@@ -138,15 +138,10 @@ class MapFile:
 
 def parse(data: bytes) -> MapFile:
     """Read a map file. FormatError (`map`) that names every field at fault; never a line of the file."""
-    if len(data) > MAX_BYTES:
-        raise FormatError("a map file of more than 1 MiB", code="map")
     try:
-        table = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as exc:
-        line = re.search(r"at line (\d+)", str(exc))
-        raise FormatError(
-            "not TOML" + (f", line {line[1]}" if line else ""), code="map"
-        ) from None  # its text may quote the input
+        table = documents.toml_table(data)
+    except FormatError as exc:
+        raise FormatError(exc.message + (f", {exc.place}" if exc.place else ""), code="map") from None
     faults: list[str] = []
     made = MapFile(
         include=_patterns(table, "include", faults),
