@@ -156,10 +156,13 @@ class Draft:
         """Also bring zopp's blocks in `.sops.yaml` and `.gitattributes` up to date, whatever else changes."""
         self._stale_blocks = True
 
-    def commit(self, message: str | None = None, *, check: Callable[[], None] | None = None) -> str | None:
+    def commit(
+        self, message: str | None = None, *, check: Callable[[], None] | None = None, learn: bool = True
+    ) -> str | None:
         """Write everything through the journal; with `message` also make a git commit of exactly these paths and
         return its id. The caller holds the journal's lock. `check` looks at what was written before git hears of it;
-        if it raises, the earlier bytes are put back. With a server its word comes first: what it refuses, and
+        if it raises, the earlier bytes are put back. Without `learn` this clone does not remember the commit, which may
+        be undone. With a server its word comes first: what it refuses, and
         what it cannot be asked, is not written (policy-server.md §1.5)."""
         ws = self.ws
         if self.lines:
@@ -195,7 +198,7 @@ class Draft:
             if policycache.proven(ws.state, ws.log, ws.receipt):
                 policycache.store(self.state, ws.log, cache_dir=userdirs.cache(ws.env))
         made = git.commit(ws.root, drafted, message, ws.env) if message is not None and drafted else None
-        if made is not None:
+        if made is not None and learn:
             memory.learn(ws, [open_environment(ws, scope) for scope in self._touched])
         return made
 

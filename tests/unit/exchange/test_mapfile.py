@@ -93,7 +93,10 @@ def test_what_gives_no_value_is_left_out_by_its_address() -> None:
         ("reading = []", "reading: must be a table of texts"),
         (f"a = {CANARY}", "not TOML, line 1"),
         ("\xff", "not UTF-8, line 1"),
-        ("a = " + ".".join(["b"] * 2) + "\n" + ".".join(["c"] * 40) + " = 1", "a name of more than 32 parts with dots, line 2"),
+        (
+            "a = " + ".".join(["b"] * 2) + "\n" + ".".join(["c"] * 40) + " = 1",
+            "a name of more than 32 parts with dots, line 2",
+        ),
     ],
 )
 def test_a_fault_is_named_and_nothing_of_the_file_quoted(text: str, says: str) -> None:

@@ -18,6 +18,7 @@ from zopp.printable import printable
 from zopp.repo import layout, values
 from zopp.repo.draft import Draft
 from zopp.repo.environment import Environment, open_environment, people_name, scope_of
+from zopp.repo.series import Series
 from zopp.sopsfile import DEFAULT_SELECTOR, Drop, Put, Selector
 from zopp.sopsfile.tree import dotted
 
@@ -63,18 +64,29 @@ class Importing:
             if not earlier:
                 commit = self._write(draft, drafted, args.message)
                 return self._conclude(draft, drafted, commit)
-        # Each commit is a change of its own; what a key's history says must not depend on what others did meanwhile,
-        # so each is planned on what is there.
+            series = Series(draft.ws.checkout)
+        try:
+            return self._with_versions(earlier, series)
+        except BaseException:
+            series.undo()
+            raise
+
+    def _with_versions(self, earlier: list[Reading], series: Series) -> int:
+        """Commit earlier versions, oldest first, then the newest. Each is a change of its own, planned on what is there
+        by then."""
+        args, ctx = self.args, self.ctx
         for number, reading in enumerate(earlier):
             with ctx.changing(on_old_base=args.on_old_base) as draft:
                 step = self._draft(draft, reading)
                 self._require(step)
-                self._write(draft, step, f"{args.message} (version {number + 1} of {len(earlier) + 1})")
+                series.add(draft.changes)
+                self._write(draft, step, f"{args.message} (version {number + 1} of {len(earlier) + 1})", learn=False)
         with ctx.changing(on_old_base=args.on_old_base) as draft:
             drafted = self._draft(draft, self.reading)
             self._require(drafted)
+            series.add(draft.changes)
             commit = self._write(draft, drafted, args.message)
-            return self._conclude(draft, drafted, commit)
+        return self._conclude(draft, drafted, commit)
 
     @property
     def _place(self) -> str:
@@ -225,7 +237,7 @@ class Importing:
 
     # --- the change
 
-    def _write(self, draft: Draft, drafted: _Drafted, message: str | None) -> str | None:
+    def _write(self, draft: Draft, drafted: _Drafted, message: str | None, *, learn: bool = True) -> str | None:
         args = self.args
         for name, writes in drafted.plan.writes.items():
             env = drafted.envs[name]
@@ -243,7 +255,7 @@ class Importing:
             if dict(writes.origins) != dict(target.provenance) and not args.no_provenance:
                 draft.put(_record(env), provenance.dump(writes.origins))
             self._made[name] = dict(writes.origins)
-        return draft.commit(message, check=lambda: self._check(draft, drafted))
+        return draft.commit(message, check=lambda: self._check(draft, drafted), learn=learn)
 
     def _check(self, draft: Draft, drafted: _Drafted) -> None:
         """Rule 13: read the files again from disk, decrypt, and compare in memory."""
