@@ -90,6 +90,18 @@ def forge() -> Iterator[Forge]:
     thread.join()
 
 
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """zopp's own files without what builds and tests leave beside them, which runners would copy each time."""
+    place = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    archive = place.parent / "source.tar"
+    subprocess.run(["tar", "-C", ROOT, "--null", "-T", "-", "-cf", archive], input=listed, check=True)
+    subprocess.run(["tar", "-C", place, "-xf", archive], check=True)
+    archive.unlink()
+    return place
+
+
 @dataclass
 class Job:
     """Where a workflow of alice's repository runs: `run(workflow, …) -> its output`."""
@@ -98,6 +110,7 @@ class Job:
     base: Path
     trust: str
     key: str
+    source: Path
     uses: str = "zopp/zopp@v1"
 
     def run(
@@ -113,7 +126,7 @@ class Job:
         path.write_text(json.dumps(payload or {}))
         words = [
             str(BINARIES / "act"), event, "-P", "ubuntu-latest=-self-hosted", "--no-cache-server", "-e", str(path),
-            "--local-repository", f"{self.uses}={ROOT}", "--var", f"ZOPP_TRUST={self.trust}",
+            "--local-repository", f"{self.uses}={self.source}", "--var", f"ZOPP_TRUST={self.trust}",
             "-s", f"ZOPP_AGE_KEY={self.key}", "-s", "GITHUB_TOKEN=test-token-of-no-forge",
         ]  # fmt: skip
         given = {} if install else {"ZOPP_VENV": str(BINARIES.parent)}
@@ -131,7 +144,7 @@ class Job:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path, source: Path) -> Job:
     alice = Team.make(tmp_path).alice
     alice.ok("set", "TOKEN", "-e", "dev", "-m", "token", stdin=SECRET)
     keys = tmp_path / "ci-keys"
@@ -142,4 +155,4 @@ def job(tmp_path: Path) -> Job:
     (tmp_path / "runner").mkdir()
     alice.git("remote", "remove", "origin", check=False)
     key = (keys / "age.key").read_text().strip().split("\n")[-1]
-    return Job(alice, tmp_path, alice.ok("trust", "--print").out.strip(), key)
+    return Job(alice, tmp_path, alice.ok("trust", "--print").out.strip(), key, source)

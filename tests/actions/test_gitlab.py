@@ -16,18 +16,13 @@ from tests.support import ROOT
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def zopp_source(tmp_path: Path) -> tuple[str, str]:
+@pytest.fixture(scope="session")
+def mirror(source: Path) -> tuple[str, str]:
     """A repository of what is at hand, as a mirror would have it: (its path, the commit)."""
-    place = tmp_path / "mirror"
-    place.mkdir()
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    subprocess.run(["tar", "-C", ROOT, "--null", "-T", "-", "-cf", tmp_path / "mirror.tar"], input=listed, check=True)
-    subprocess.run(["tar", "-C", place, "-xf", tmp_path / "mirror.tar"], check=True)
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", "-c", "user.name=mirror", "-c", "user.email=mirror@example.org", *words], cwd=place,
+            ["git", "-c", "user.name=mirror", "-c", "user.email=mirror@example.org", *words], cwd=source,
             capture_output=True, check=True,
         )  # fmt: skip
         return done.stdout.decode().strip()
@@ -35,7 +30,7 @@ def zopp_source(tmp_path: Path) -> tuple[str, str]:
     git("init", "-q", ".")
     git("add", "--all", "--force")
     git("commit", "-q", "-m", "mirror")
-    return str(place), git("rev-parse", "HEAD")
+    return str(source), git("rev-parse", "HEAD")
 
 
 def pipeline(job: Job, source: tuple[str, str], text: str, *names: str, code: int = 0, **variables: str) -> str:
@@ -64,18 +59,18 @@ def pipeline(job: Job, source: tuple[str, str], text: str, *names: str, code: in
 EXAMPLE = (ROOT / "examples/gitlab/.gitlab-ci.yml").read_text().replace("-e production", "-e dev")
 
 
-def test_the_example_verifies_scans_and_deploys(job: Job, zopp_source: tuple[str, str]) -> None:
+def test_the_example_verifies_scans_and_deploys(job: Job, mirror: tuple[str, str]) -> None:
     alice = job.alice
     alice.write("deploy.sh", '#!/bin/sh\necho "deploys with $TOKEN"\n')
     (alice.repo / "deploy.sh").chmod(0o755)
     assert yaml.safe_load(EXAMPLE)["deploy"]["environment"] == "production"
-    said = pipeline(job, zopp_source, EXAMPLE, "verify", "scan", "deploy")
+    said = pipeline(job, mirror, EXAMPLE, "verify", "scan", "deploy")
     silent(said)
     assert "deploys with [redacted:TOKEN]" in said
     assert "ok: " in said
 
 
-def test_a_merge_request_is_judged_and_the_note_kept(job: Job, zopp_source: tuple[str, str], forge: Forge) -> None:
+def test_a_merge_request_is_judged_and_the_note_kept(job: Job, mirror: tuple[str, str], forge: Forge) -> None:
     alice = job.alice
     base = alice.git("rev-parse", "HEAD")
     alice.git("checkout", "-q", "-b", "topic")
@@ -87,18 +82,18 @@ def test_a_merge_request_is_judged_and_the_note_kept(job: Job, zopp_source: tupl
         "CI_MERGE_REQUEST_DIFF_BASE_SHA": base, "CI_MERGE_REQUEST_IID": "3", "CI_API_V4_URL": forge.url,
         "CI_PROJECT_ID": "12", "ZOPP_GITLAB_TOKEN": "test-token-of-no-forge",
     }  # fmt: skip
-    said = pipeline(job, zopp_source, text, "local-review", code=1, **request)
+    said = pipeline(job, mirror, text, "local-review", code=1, **request)
     silent(said)
     assert "BLOCKED" in said
     assert "BLOCKED" in forge.comments[1][1]
     assert SECRET not in forge.comments[1][1]
 
 
-def test_a_command_of_the_template_is_redacted(job: Job, zopp_source: tuple[str, str]) -> None:
+def test_a_command_of_the_template_is_redacted(job: Job, mirror: tuple[str, str]) -> None:
     text = EXAMPLE + (
         "\nrun:\n  extends: .zopp-run\n  variables: {ZOPP_ENV: dev, ZOPP_COMMAND: 'echo \"is $$TOKEN\"; exit 4'}\n"
     )
-    said = pipeline(job, zopp_source, text, "run", code=1)
+    said = pipeline(job, mirror, text, "run", code=1)
     silent(said)
     assert "is [redacted:TOKEN]" in said
     assert "FAIL 4" in said

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.actions.conftest import Job
+from tests.actions.conftest import Job, source as source
 from tests.brokered.brokers import sops_of
 from tests.client.test_invites import Party
 from tests.server.conftest import Database
@@ -206,7 +206,7 @@ def test_s41_a_github_job_reads(trusted: World) -> None:
     assert world.alice.ok("audit", "verify", "--replay", "--json").json["ok"]
 
 
-def test_s41_the_deploy_example_reads_a_brokered_environment(trusted: World, tmp_path: Path) -> None:
+def test_s41_the_deploy_example_reads_a_brokered_environment(trusted: World, tmp_path: Path, source: Path) -> None:
     """`examples/github/deploy.yml` by act: the job's token registers its key, the age key is the second factor, and
     what the release gave is taken out of the output."""
     world = trusted
@@ -219,7 +219,7 @@ def test_s41_the_deploy_example_reads_a_brokered_environment(trusted: World, tmp
     def act(name: str, code: int = 0) -> str:
         """On a runner of its own: a key that another job left is of no use to this one."""
         (tmp_path / name / "runner").mkdir(parents=True)
-        job = Job(world.job, tmp_path / name, world.job.extra["ZOPP_TRUST"], age, uses="zopp/zopp@" + "0" * 40)
+        job = Job(world.job, tmp_path / name, world.job.extra["ZOPP_TRUST"], age, source, uses="zopp/zopp@" + "0" * 40)
         return job.run(workflow, env=world.tokens.env, code=code)
 
     assert "deploys with [redacted:BASE]" in act("first")
