@@ -1,32 +1,15 @@
-"""What the pages show is what the commands print, but for commits, times, digests and recipients.
-
-ZOPP_FILL_PAGES=1 writes what they print into the pages instead; read the difference before you keep it.
-"""
+"""What the pages show is what the commands print: `tests.pages` says how."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.pages import check
+
 ROOT = Path(__file__).resolve().parents[2]
-FILL = os.environ.get("ZOPP_FILL_PAGES") == "1"
-VARYING = (
-    (r"\b[0-9a-f]{64}\b", "FINGERPRINT"),
-    (r"\b[0-9a-f]{12}\b", "COMMIT"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d", "WHEN"),
-    (r"age1\w+…\w+", "RECIPIENT"),
-)
-
-
-def level(text: str) -> str:
-    for pattern, word in VARYING:
-        text = re.sub(pattern, word, text)
-    return text
-
-
 HISTORY = ("git init -q . && zopp init --no-recovery --project api --workspace acme --device alice-laptop -m start",)
 
 KEY = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"  # the example recipient of age's README
@@ -206,18 +189,4 @@ def test_the_page_is_true(tmp_path: Path, page: str, setup: tuple[str, ...], lea
 
     for command in setup:
         run(command)
-    place = ROOT / page if page == "README.md" else ROOT / "docs" / page
-    text = place.read_text()
-    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= least
-    for block in blocks:
-        made = []
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, expected = part.partition("\n")
-            said = run(command)
-            if FILL:
-                made.append(f"$ {command}\n{said}\n" if said else f"$ {command}\n")
-            else:
-                assert level(said) == level(expected.rstrip("\n")), command
-        text = text.replace(block, "".join(made)) if FILL else text
-    place.write_text(text)
+    check(page if page == "README.md" else f"docs/{page}", run, least=least)
