@@ -258,3 +258,14 @@ def test_a_github_step_that_cannot_is_told(alice: User, tmp_path: Path) -> None:
     assert "GITHUB_X has a name that GitHub's runner keeps to itself" in done.err
     assert SECRET not in done.text
     assert not target.exists()
+
+
+def test_a_gitlab_artifact_needs_a_word_and_takes_plain_values_only(alice: User) -> None:
+    refused = alice.zopp("export", "-e", "dev", "--only", "TOKEN", "--format", "gitlab-env", code=2)
+    assert "GitLab keeps dotenv artifacts on its server" in refused.err
+    assert refused.out == ""
+    made = alice.ok("export", "-e", "dev", "--only", "TOKEN,FLAG", "--format", "gitlab-env", "--force")
+    assert made.out == f"FLAG=true\nTOKEN={SECRET}\n"
+    held = alice.zopp("export", "-e", "dev", "--only", "PEM", "--format", "gitlab-env", "--force", code=1)
+    assert "PEM holds something that GitLab's dotenv reader is not documented to keep" in held.err
+    assert held.out == ""

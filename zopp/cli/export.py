@@ -53,6 +53,11 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     form = _ALIASES.get(asked, asked)
     if form != "k8s" and (args.name or args.namespace):
         raise UsageError("--name and --namespace are for --format k8s")
+    if form == "gitlab-env" and not args.force:
+        raise UsageError(
+            "GitLab keeps dotenv artifacts on its server, for everybody who may download them",
+            code="gitlab_env", hint="zopp run --redact -- COMMAND keeps values in the job; if you must, say --force",
+        )  # fmt: skip
     if form != "example":
         writing.check_terminal(args)
     ws, env = open_for_reading(ctx, args)

@@ -30,6 +30,7 @@ REASONS = {
     "no-common-quoting": "needs both kinds of quotes, for which .env parsers have no common spelling",
     "backslash-n": "holds a backslash followed by n, which sops reads back as a newline",
     "line-length": "is too long for a line that docker reads",
+    "gitlab-value": "holds something that GitLab's dotenv reader is not documented to keep",
     "github-name": "has a name that GitHub's runner keeps to itself",
     "odd-name": "has a name that is not letters, digits and underscores",
     "sops-name": "has a name under which sops keeps its metadata",
@@ -132,6 +133,13 @@ def _github(name: str, value: str) -> str:
     return f"{name}<<{end}\n{value}\n{end}\n"
 
 
+def _gitlab(name: str, value: str) -> str:
+    # Its reader takes no line ends and strips blanks; what it makes of quotes and escapes is not documented.
+    if not _BARE.fullmatch(value):
+        raise _RefusedError("gitlab-value")
+    return f"{name}={value}\n"
+
+
 _WRITERS: dict[str, Callable[[str, str], str]] = {
     "env": _env,
     "docker": _docker,
@@ -142,10 +150,11 @@ _WRITERS: dict[str, Callable[[str, str], str]] = {
     "k8s": _kubernetes,
     "sops-env": _sops,
     "github-env": _github,
+    "gitlab-env": _gitlab,
 }
 FORMATS = tuple(_WRITERS)
 # What a refusal proposes instead: a job's environment is nobody's other format.
-_FILES = tuple([form for form in FORMATS if form != "github-env"])
+_FILES = tuple([form for form in FORMATS if form not in ("github-env", "gitlab-env")])
 _NUL_FORMATS = ("json", "yaml", "toml", "k8s")
 
 
@@ -176,7 +185,7 @@ def export(
     """`values` in `form` (one of `FORMATS`), names sorted, UTF-8, LF. What `env` writes `dotenv.parse` reads back.
     `k8s` is a Secret manifest called `secret`, in `namespace` if one is said; its values are at most 1 MiB together,
     and bytes that an importer kept as marked base64 are bytes in it. `github-env` is what a GitHub job appends to the
-    file in GITHUB_ENV; it masks nothing.
+    file in GITHUB_ENV; it masks nothing. `gitlab-env` is a dotenv artifact, which GitLab keeps on its server.
 
     Raises FormatError (`export`) naming every key that cannot be written and what could carry it; `data['refusals']`
     holds them. Names that are code are refused unless in `allowed`, which is from this user's local settings.
