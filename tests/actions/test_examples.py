@@ -128,6 +128,18 @@ def test_direnv_gets_the_values_and_says_so_if_not(shop: User) -> None:
     assert "direnv: zopp could not read" in run({**shop.env, "ZOPP_ENV": "none", "DATABASE_URL": ""})
 
 
+@pytest.mark.slow
+def test_direnv_itself_takes_it(shop: User) -> None:
+    """The real one, of Debian's package direnv."""
+    direnv = shutil.which("direnv")
+    assert direnv is not None, "direnv is not installed: apt-get install direnv"
+    shutil.copy(EXAMPLES / "local/.envrc", shop.repo / ".envrc")
+    subprocess.run([direnv, "allow", "."], cwd=shop.repo, env=shop.env, check=True, capture_output=True)
+    words = [direnv, "exec", ".", "sh", "-c", 'printf %s "$DATABASE_URL"']
+    done = subprocess.run(words, cwd=shop.repo, env=shop.env, check=True, capture_output=True)
+    assert done.stdout == b"database_url it's $HOME"
+
+
 def test_the_editor_tasks_run(shop: User) -> None:
     tasks = json.loads((EXAMPLES / "local/tasks.json").read_text())["tasks"]
     for task in tasks:
