@@ -196,7 +196,7 @@ def test_s41_a_github_job_reads(trusted: World) -> None:
     world = trusted
     assert world.run("get", "BASE", "-e", "prod", code=0).out == "base-prod"
     assert world.run("get", "BASE", "-e", "dev", code=0).out == "base-dev"
-    done = world.run("run", "-e", "prod", "--", "sh", "-c", "true", code=0)
+    done = world.run("run", "--no-redact", "-e", "prod", "--", "sh", "-c", "true", code=0)
     assert done.exec is not None and done.exec[2]["BASE"] == "base-prod"
     assert "BASE=base-prod" in world.run("export", "-e", "prod", code=0).out.replace("'", "").replace('"', "")
     assert world.registered() == 1 and len(world.tokens.tokens) == 1
@@ -237,7 +237,7 @@ def test_s41_a_gitlab_token_serves_a_whole_job(world: World) -> None:
     )
     jwt = world.gitlab()
     assert world.run("get", "BASE", "-e", "prod", code=0, ZOPP_ID_TOKEN=jwt).out == "base-prod"
-    done = world.run("run", "-e", "prod", "--", "sh", "-c", "true", code=0, ZOPP_ID_TOKEN=jwt)
+    done = world.run("run", "--no-redact", "-e", "prod", "--", "sh", "-c", "true", code=0, ZOPP_ID_TOKEN=jwt)
     assert done.exec is not None and done.exec[2]["BASE"] == "base-prod"
     assert not {"ZOPP_ID_TOKEN", "ZOPP_AGE_KEY_FILE"} & done.exec[2].keys()
     assert world.registered() == 1
@@ -281,7 +281,7 @@ def test_s41_others_are_refused(trusted: World) -> None:
             done = trusted.run(*argv)
             refused(done, 1, words=words)
             assert "\x1b" not in done.text, name
-        done = trusted.run("run", "-e", "prod", "--", "true")
+        done = trusted.run("run", "--no-redact", "-e", "prod", "--", "true")
         assert done.code == 125 and done.exec is None, name
         assert not trusted.kept(), name
     assert trusted.alice.ok("audit", "verify", "--replay", "--json").json["ok"]
@@ -847,7 +847,9 @@ def test_a26_no_token_reaches_the_child(world: World) -> None:
     world.trust(*GITLAB, "--ref", "main")
     jwt = world.gitlab()
     for env in ("dev", "staging"):
-        done = world.job.child("run", "-e", env, "--", "env", env={"ZOPP_ID_TOKEN": jwt, **world.tokens.env})
+        done = world.job.child(
+            "run", "--no-redact", "-e", env, "--", "env", env={"ZOPP_ID_TOKEN": jwt, **world.tokens.env}
+        )
         assert done.returncode == 0, done.stderr
         assert f"BASE=base-{env}".encode() in done.stdout
         for canary in (jwt, REQUEST_TOKEN, world.tokens.url):
