@@ -847,9 +847,8 @@ def test_a26_no_token_reaches_the_child(world: World) -> None:
     world.trust(*GITLAB, "--ref", "main")
     jwt = world.gitlab()
     for env in ("dev", "staging"):
-        done = world.job.child(
-            "run", "--no-redact", "-e", env, "--", "env", env={"ZOPP_ID_TOKEN": jwt, **world.tokens.env}
-        )
+        job_env = {"ZOPP_ID_TOKEN": jwt, **world.tokens.env}
+        done = world.job.child("run", "--no-redact", "-e", env, "--", "env", env=job_env)
         assert done.returncode == 0, done.stderr
         assert f"BASE=base-{env}".encode() in done.stdout
         for canary in (jwt, REQUEST_TOKEN, world.tokens.url):
