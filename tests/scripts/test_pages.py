@@ -1,15 +1,11 @@
 """What the pages show is what the commands print: `tests.pages` says how."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.pages import check
+from tests.pages import Desk, check
 
-ROOT = Path(__file__).resolve().parents[2]
 HISTORY = ("git init -q . && zopp init --no-recovery --project api --workspace acme --device alice-laptop -m start",)
 
 KEY = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"  # the example recipient of age's README
@@ -168,25 +164,7 @@ PAGES = [
 
 @pytest.mark.parametrize(("page", "setup", "least"), PAGES)
 def test_the_page_is_true(tmp_path: Path, page: str, setup: tuple[str, ...], least: int) -> None:
-    binaries, home, work = tmp_path / "bin", tmp_path / "home", tmp_path / "shop"
-    for folder in (binaries, home, work):
-        folder.mkdir()
-    program = binaries / "zopp"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zopp.cli.main "$@"\n')
-    program.chmod(0o755)
-    (home / ".gitconfig").write_text(
-        "[user]\n\tname = Alice\n\temail = alice@example.org\n[init]\n\tdefaultBranch = main\n"
-    )
-    env = {"PATH": f"{binaries}:{os.environ['PATH']}", "HOME": str(home), "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
-
-    def run(command: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode in (0, 1, 2), (command, done.stdout)
-        return done.stdout.decode().rstrip("\n")
-
+    desk = Desk(tmp_path)
     for command in setup:
-        run(command)
-    check(page if page == "README.md" else f"docs/{page}", run, least=least)
+        desk.run(command)
+    check(page if page == "README.md" else f"docs/{page}", desk.run, least=least)
