@@ -21,6 +21,7 @@ FILL = os.environ.get("ZOPP_FILL_PAGES") == "1"
 # What differs from run to run: commits, times, digests, recipients, free ports.
 VARYING = (
     (r"\b[0-9a-f]{64}\b", "FINGERPRINT"),
+    (r"\b[0-9a-f]{32}\b", "KEYED HASH"),
     (r"\b[0-9a-f]{12}\b", "COMMIT"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d", "WHEN"),
     (r"age1(?:\w+…\w+|[0-9a-z]{58})", "RECIPIENT"),
@@ -43,8 +44,8 @@ def check(
 ) -> None:
     """Run every command of `page` (a path below the root) by `run`, which gives what it printed. `least`: how many
     blocks there are at least; `more`: patterns of what else differs, and what to call it; `before`: what is run unseen
-    before a block, by its number from 1; `swap`: what the page has in the place of what a test has (an address); `without`: a program that this test does not
-    need; blocks that need it are another test's."""
+    before a block, by its number from 1; `swap`: what the page has in the place of what a test has (an address);
+    `without`: a program that this test does not need, as blocks with it are another test's."""
 
     def level(text: str) -> str:
         for pattern, word in (*VARYING, *more):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import Desk, check
+from tests.scan.repo import token
 
 HISTORY = ("git init -q . && zopp init --no-recovery --project api --workspace acme --device alice-laptop -m start",)
 
@@ -147,18 +148,32 @@ END
 printf '{"A": 1,\n "A": 2}' > ../old/a.json; printf 'key,value\nA,"x\n' > ../old/a.csv""",
 )
 
+GUARD = (
+    *HISTORY,
+    "printf 'postgres://shop:example@db.internal/shop' | zopp set DATABASE_URL -e production -m database",
+    "zopp hooks install",
+    f"printf 'import os\\n\\nTOKEN = \"{token()}\"\\n' > app.py; printf 'DB_PASSWORD=hunter2-of-the-shop\\n' > .env",
+    "printf 'db:\\n    password: example\\n' > secrets/development.yaml; git add --all",
+)
+
+# What is run unseen before a block of a page.
+BETWEEN: dict[str, dict[int, list[str]]] = {
+    "docs/guard.md": {2: ["git reset -q && rm .env app.py secrets/development.yaml"]},
+}
+
 # page, what goes before, how many blocks it has at least
 PAGES = [
     ("README.md", TOUR, 5),
-    ("history.md", HISTORY, 6),
-    ("review.md", REVIEW, 3),
-    ("migration/dotenv.md", DOTENV, 4),
-    ("guides/incidents.md", TEAM, 2),
-    ("guides/people.md", TEAM, 1),
-    ("migration/doppler.md", DOPPLER, 3),
-    ("migration/infisical.md", INFISICAL, 2),
-    ("migration/kubernetes.md", KUBERNETES, 3),
-    ("migration/files.md", FILES, 5),
+    ("docs/history.md", HISTORY, 6),
+    ("docs/guard.md", GUARD, 2),
+    ("docs/review.md", REVIEW, 3),
+    ("docs/migration/dotenv.md", DOTENV, 4),
+    ("docs/guides/incidents.md", TEAM, 2),
+    ("docs/guides/people.md", TEAM, 1),
+    ("docs/migration/doppler.md", DOPPLER, 3),
+    ("docs/migration/infisical.md", INFISICAL, 2),
+    ("docs/migration/kubernetes.md", KUBERNETES, 3),
+    ("docs/migration/files.md", FILES, 5),
 ]
 
 
@@ -167,4 +182,4 @@ def test_the_page_is_true(tmp_path: Path, page: str, setup: tuple[str, ...], lea
     desk = Desk(tmp_path)
     for command in setup:
         desk.run(command)
-    check(page if page == "README.md" else f"docs/{page}", desk.run, least=least)
+    check(page, desk.run, least=least, before=BETWEEN.get(page), without="jq")
