@@ -30,8 +30,8 @@ DOTENV = (
     "zopp init --no-recovery --template team --project api --workspace acme --device alice-laptop -m start",
     """cat > .env <<'END'
 # the shop's own database
-DATABASE_URL='postgres://shop:s3cret@db/shop'
-SESSION_KEY=9f8e7d6c5b4a39281706f5e4d3c2b1a0
+DATABASE_URL='postgres://shop:example@db/shop'
+SESSION_KEY=example-session
 SMTP_PASSWORD=pa$word
 MAIL_FROM=Shop Team
 STRIPE_KEY=changeme
