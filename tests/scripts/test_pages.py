@@ -156,6 +156,8 @@ GUARD = (
     "printf 'db:\\n    password: example\\n' > secrets/development.yaml; git add --all",
 )
 
+CLUSTER = (*SHOP, "printf 'postgres://db/live' | zopp set DATABASE_URL -e production -m database")
+
 # What is run unseen before a block of a page.
 BETWEEN: dict[str, dict[int, list[str]]] = {
     "docs/guard.md": {2: ["git reset -q && rm .env app.py secrets/development.yaml"]},
@@ -163,7 +165,7 @@ BETWEEN: dict[str, dict[int, list[str]]] = {
 
 # page, what goes before, how many blocks it has at least
 PAGES = [
-    ("README.md", TOUR, 5),
+    ("examples/kubernetes/README.md", CLUSTER, 1),
     ("docs/history.md", HISTORY, 6),
     ("docs/guard.md", GUARD, 2),
     ("docs/review.md", REVIEW, 3),
