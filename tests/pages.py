@@ -163,6 +163,6 @@ class Desk:
             process.kill()
             process.wait()
             os.close(ours)
-        said = screen.decode().replace("\r\n", "\n")
+        said = re.sub(r"[^\n]*\r?\x1b\[K", "", screen.decode().replace("\r\n", "\n"))  # progress that was wiped out
         assert code < 4 and not open_, (command, said)
         return self._at_home(said)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tests.pages import Desk, check
-from tests.scripts.test_pages import TOUR
+from tests.scripts.test_pages import TEAM, TOUR
 from tests.server.conftest import Database, code
 from tests.server.live import Live
 
@@ -35,3 +35,42 @@ def test_the_tour_is_true(tmp_path: Path, server: Live, database: Database) -> N
         return re.sub(r"(zopp-invite-\w{8})\w+", r"\1…", said)
 
     check("README.md", run, least=8, swap={ORIGIN: server.origin}, more=[(r"zopp-invite-\w+|invite[ /]\w+", "INVITE")])
+
+
+# Alice, and bob who reads production; robot reads it too and has no signing key.
+SERVED = (
+    *TEAM,
+    "zopp principal request --service robot --no-signing-key --out-keys ../robot > ../robot.request",
+    "zopp principal add ../robot.request -m robot && zopp grant robot read api/production -m robot",
+)
+
+
+def served(tmp_path: Path, server: Live, database: Database) -> Desk:
+    """Alice's desk, whose workspace is at the server."""
+    alice = Desk(tmp_path)
+    for command in SERVED:
+        alice.run(command)
+    alice.run(f"printf '{code(database)}' | zopp server adopt {server.origin} --code - --yes -m server")
+    return alice
+
+
+def test_brokered_is_true(tmp_path: Path, server: Live, database: Database) -> None:
+    alice = served(tmp_path, server, database)
+    check("docs/brokered.md", alice.run, least=1, swap={ORIGIN: server.origin})
+
+
+def test_ci_is_true(tmp_path: Path, server: Live, database: Database) -> None:
+    alice = served(tmp_path, server, database)
+
+    alice.run("zopp env kind production brokered -m brokered")
+
+    def run(command: str) -> str:
+        return alice.typed(command, {"[y/N]": "y"}) if "trust-ci" in command else alice.run(command)
+
+    check("docs/reference/ci.md", run, least=1, swap={ORIGIN: server.origin})
+
+
+def test_audit_is_true(tmp_path: Path, server: Live, database: Database) -> None:
+    alice = served(tmp_path, server, database)
+    alice.run("zopp env kind production brokered -m brokered && zopp get STRIPE_KEY -e production")
+    check("docs/reference/audit.md", alice.run, least=1, swap={ORIGIN: server.origin})

@@ -159,7 +159,7 @@ def test_the_ci_page_is_what_the_programs_take() -> None:
     assert on_gitlab["deploy"]["timeout"] == f"{oidc.MAX_LIFETIME // 60} minutes"
     parser = Parser(parents=[global_flags()])
     principal.configure(parser)
-    commands = re.findall(r"^    zopp principal (.*)$", text, re.MULTILINE)
+    commands = re.findall(r"^\$ zopp principal (.*)$", text, re.MULTILINE)
     assert len(commands) == 4
     for line in commands:
         parser.parse_args(shlex.split(line.partition(" > ")[0]))
