@@ -65,7 +65,6 @@ TEAM = (
 
 TOUR = (
     "git init -q .",
-    "zopp init --no-recovery --template team --project shop --workspace acme --device alice-laptop -m start",
     "printf '%s\\n' '# issued by the mail team' SMTP_USER=shop SMTP_PASSWORD=hunter2-of-the-tour LOG_LEVEL=info > .env"
     "; printf '.env\\n' > .gitignore; git add .gitignore; git commit -qm ignore",
     "mkdir -p ../bob && git clone -q . ../bob/shop && cp ../home/.gitconfig ../bob/",
