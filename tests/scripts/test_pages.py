@@ -30,8 +30,8 @@ DOTENV = (
     "zopp init --no-recovery --template team --project api --workspace acme --device alice-laptop -m start",
     """cat > .env <<'END'
 # the shop's own database
-DATABASE_URL='postgres://shop:example@db/shop'
-SESSION_KEY=example-session
+DATABASE_URL='postgres://db/shop'
+SESSION_KEY=example-of-the-docs
 SMTP_PASSWORD=pa$word
 MAIL_FROM=Shop Team
 STRIPE_KEY=changeme

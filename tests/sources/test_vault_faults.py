@@ -302,7 +302,7 @@ def test_addresses(address: str, made: str) -> None:
     "address",
     [
         "", "vault.example.com", "http://vault.example.com:8200", "http://localhost.example.com", "ftp://127.0.0.1",
-        "https://", f"https://u:{CANARY}@vault.example.com", "https://a?token=kanarienvogel7", "https://a:99999",
+        "https://", f"https://u:{CANARY}@vault.example.com", f"https://a?token={CANARY}", "https://a:99999",
         "https://[", "http://127.0.0.1.example.com", "https://a#b",
     ],
 )  # fmt: skip
