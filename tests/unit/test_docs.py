@@ -262,14 +262,15 @@ def _parser(verb: str, words: list[str]) -> tuple[Parser, list[str]]:
 
 
 def _flags(parser: argparse.ArgumentParser, words: list[str]) -> set[str]:
-    """Every flag of a command and of the action that `words` name."""
+    """Every flag of a command and of the action that `words` name. UsageError if there is no such action."""
     found = set(parser._option_string_actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for name in words:
-                if name in action.choices:
-                    found |= _flags(action.choices[name], words)
-                    break
+            names = [word for word in words if re.fullmatch("[a-z][a-z-]*", word)]
+            if names and names[0] not in action.choices:
+                raise UsageError(f"no {names[0]}", code="usage")
+            if names:
+                found |= _flags(action.choices[names[0]], names[1:])
     return found
 
 
@@ -290,7 +291,11 @@ def _unknown(line: str, *, whole: bool) -> list[str]:
         else:
             own = words[: words.index("--")] if "--" in words else words
             flags = {re.split("[=|/]", word)[0] for word in own if re.match("--?[a-z]", word)}
-            wrong += [f"zopp {verb} {' '.join(words)}: no {flag}" for flag in flags - _flags(parser, given)]
+            try:
+                missing = [f"no {flag}" for flag in sorted(flags - _flags(parser, given))]
+            except UsageError as exc:
+                missing = [exc.message]
+            wrong += [f"zopp {verb} {' '.join(words)}: {each}" for each in missing]
     return wrong
 
 
@@ -316,6 +321,7 @@ def test_a_flag_that_is_not_there_is_found() -> None:
     assert _unknown("echo x | zopp set", whole=True) != []
     assert _unknown("zopp invite create EMAIL --role write", whole=False) != []
     assert _unknown("zopp invite create … --expires 7d", whole=False) == []
+    assert _unknown("zopp audit verified", whole=False) == ["zopp audit verified: no verified"]
     plain, inline, _ = _blocks("```console\n$ zopp a\n```\n```\n$ zopp b \\\n  --c\n```\n    zopp d\nsay `zopp\ne`")
     assert plain == ["$ zopp b   --c", "", "zopp d"]
     assert inline == ["zopp e"]
