@@ -1,15 +1,12 @@
 """What the pages show is what the commands print: `tests.pages` says how."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.pages import check
+from tests.pages import Desk, check
+from tests.scan.repo import token
 
-ROOT = Path(__file__).resolve().parents[2]
 HISTORY = ("git init -q . && zopp init --no-recovery --project api --workspace acme --device alice-laptop -m start",)
 
 KEY = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"  # the example recipient of age's README
@@ -68,7 +65,6 @@ TEAM = (
 
 TOUR = (
     "git init -q .",
-    "zopp init --no-recovery --template team --project shop --workspace acme --device alice-laptop -m start",
     "printf '%s\\n' '# issued by the mail team' SMTP_USER=shop SMTP_PASSWORD=hunter2-of-the-tour LOG_LEVEL=info > .env"
     "; printf '.env\\n' > .gitignore; git add .gitignore; git commit -qm ignore",
     "mkdir -p ../bob && git clone -q . ../bob/shop && cp ../home/.gitconfig ../bob/",
@@ -151,42 +147,40 @@ END
 printf '{"A": 1,\n "A": 2}' > ../old/a.json; printf 'key,value\nA,"x\n' > ../old/a.csv""",
 )
 
+GUARD = (
+    *HISTORY,
+    "printf 'postgres://shop:example@db.internal/shop' | zopp set DATABASE_URL -e production -m database",
+    "zopp hooks install",
+    f"printf 'import os\\n\\nTOKEN = \"{token()}\"\\n' > app.py; printf 'DB_PASSWORD=hunter2-of-the-shop\\n' > .env",
+    "printf 'db:\\n    password: example\\n' > secrets/development.yaml; git add --all",
+)
+
+CLUSTER = (*SHOP, "printf 'postgres://db/live' | zopp set DATABASE_URL -e production -m database")
+
+# What is run unseen before a block of a page.
+BETWEEN: dict[str, dict[int, list[str]]] = {
+    "docs/guard.md": {2: ["git reset -q && rm .env app.py secrets/development.yaml"]},
+}
+
 # page, what goes before, how many blocks it has at least
 PAGES = [
-    ("README.md", TOUR, 5),
-    ("history.md", HISTORY, 6),
-    ("review.md", REVIEW, 3),
-    ("migration/dotenv.md", DOTENV, 4),
-    ("guides/incidents.md", TEAM, 2),
-    ("guides/people.md", TEAM, 1),
-    ("migration/doppler.md", DOPPLER, 3),
-    ("migration/infisical.md", INFISICAL, 2),
-    ("migration/kubernetes.md", KUBERNETES, 3),
-    ("migration/files.md", FILES, 5),
+    ("examples/kubernetes/README.md", CLUSTER, 1),
+    ("docs/history.md", HISTORY, 6),
+    ("docs/guard.md", GUARD, 2),
+    ("docs/review.md", REVIEW, 3),
+    ("docs/migration/dotenv.md", DOTENV, 4),
+    ("docs/guides/incidents.md", TEAM, 2),
+    ("docs/guides/people.md", TEAM, 1),
+    ("docs/migration/doppler.md", DOPPLER, 3),
+    ("docs/migration/infisical.md", INFISICAL, 2),
+    ("docs/migration/kubernetes.md", KUBERNETES, 3),
+    ("docs/migration/files.md", FILES, 5),
 ]
 
 
 @pytest.mark.parametrize(("page", "setup", "least"), PAGES)
 def test_the_page_is_true(tmp_path: Path, page: str, setup: tuple[str, ...], least: int) -> None:
-    binaries, home, work = tmp_path / "bin", tmp_path / "home", tmp_path / "shop"
-    for folder in (binaries, home, work):
-        folder.mkdir()
-    program = binaries / "zopp"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zopp.cli.main "$@"\n')
-    program.chmod(0o755)
-    (home / ".gitconfig").write_text(
-        "[user]\n\tname = Alice\n\temail = alice@example.org\n[init]\n\tdefaultBranch = main\n"
-    )
-    env = {"PATH": f"{binaries}:{os.environ['PATH']}", "HOME": str(home), "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
-
-    def run(command: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode in (0, 1, 2), (command, done.stdout)
-        return done.stdout.decode().rstrip("\n")
-
+    desk = Desk(tmp_path)
     for command in setup:
-        run(command)
-    check(page if page == "README.md" else f"docs/{page}", run, least=least)
+        desk.run(command)
+    check(page, desk.run, least=least, before=BETWEEN.get(page), without="jq")

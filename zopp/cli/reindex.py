@@ -43,7 +43,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         ctx.data({"environments": names, "not_covered": dict(made.left), "values": made.count,
                   "in_clear": list(made.clear)})  # fmt: skip
     else:
-        ctx.note(f"the guard now looks for {made.count} values of {', '.join(names) or 'no environment'}")
+        values = f"{made.count} value{'s' * (made.count != 1)}"
+        ctx.note(f"the guard now looks for {values} of {', '.join(names) or 'no environment'}")
         for name, why in sorted(made.left.items()):
             ctx.warn(f"not covered: {name} ({why})")
         for name in made.clear:
