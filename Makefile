@@ -23,7 +23,7 @@ test: $(STAMP) lint types
 ## make test-slow  the slow tier: larger sizes of the same properties, and the server on Debian's PostgreSQL 15 where present
 test-slow: $(STAMP)
 	@echo '== slow tier'
-	@for tool in rsync direnv; do command -v $$tool >/dev/null || { echo "$$tool is not installed: apt-get install rsync direnv" >&2; exit 1; }; done
+	@for tool in rsync direnv jq; do command -v $$tool >/dev/null || { echo "$$tool is not installed: apt-get install rsync direnv jq" >&2; exit 1; }; done
 	@$(BIN)/python -m tests.tools
 	@ZOPP_POLICY_TRANSITIONS=$${ZOPP_POLICY_TRANSITIONS:-1000000} ZOPP_RACES=1000 ZOPP_STORMS=134 \
 	  HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n 2 tests

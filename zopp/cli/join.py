@@ -78,7 +78,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
         finally:
             if desk is not None:
                 desk.close()
-    return _joined(ctx, draft.state, user, asked.request["name"], commit)
+    return _joined(ctx, draft, user, asked.request["name"], commit)
 
 
 def _fetch(ws: Workspace, desk: "Desk", key: SigningKey) -> None:
@@ -173,7 +173,8 @@ def _to_countersign(ctx: Context, ws: Workspace, invite: Invite, asked: requests
     return 0
 
 
-def _joined(ctx: Context, state: State, user: str, device: str, commit: str | None) -> int:
+def _joined(ctx: Context, draft: Draft, user: str, device: str, commit: str | None) -> int:
+    state = draft.state
     readable = [scope for scope in state.envs if state.role(device, Scope("env", scope)) >= 1]
     writers = {
         scope: sorted({state.principals[p].holder for p in state.writers(scope) if state.principals[p].holder != user})
@@ -190,6 +191,8 @@ def _joined(ctx: Context, state: State, user: str, device: str, commit: str | No
     if state.server is None:
         ctx.note("push .zopp with git: it counts for others when they have it")
     for scope in readable:
+        if draft.ws.read(layout.manifest_path(scope)) is None:
+            continue  # it has no files that somebody could not open
         who = " or ".join(writers[scope][:3]) or "a writer"
         pull = "zopp policy pull && " if state.server is not None else "git pull && "
         ctx.note(

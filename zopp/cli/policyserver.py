@@ -78,7 +78,7 @@ def _pull(ctx: Context, args: argparse.Namespace) -> int:
             ws.place = standing(ws.state, ws.pin)
             draft = Draft(ws, Signer("", log.server.key), now())
             commit = draft.commit(args.message)
-    todo = _todo(before, after, log.server.key.public)
+    todo = _todo(ws, before, after, log.server.key.public)
     if ctx.as_json:
         ctx.data(
             {
@@ -100,8 +100,8 @@ def _json(st: Statement) -> dict[str, object]:
     return {"seq": st.seq, "type": st.type, "by": st.by, "at": st.at, "words": sentences.words(st)}
 
 
-def _todo(before: State, after: State, public: bytes) -> list[str]:
-    """Environments whose readers have changed and in which this user may write."""
+def _todo(ws: Workspace, before: State, after: State, public: bytes) -> list[str]:
+    """Environments with files whose readers have changed and in which this user may write."""
     me = after.principal_by_key(public)
     scopes = {str(c.scope) for c in decisions.effect(before, after) if c.scope.kind == "env"}
     return [
@@ -111,6 +111,7 @@ def _todo(before: State, after: State, public: bytes) -> list[str]:
         and scope in after.envs
         and after.role(me.name, Scope("env", scope)) >= 2
         and dict(before.readers(scope)) != dict(after.readers(scope))
+        and ws.read(layout.manifest_path(scope)) is not None
     ]
 
 

@@ -66,12 +66,12 @@ class Importing:
                 return self._conclude(draft, drafted, commit)
             series = Series(draft.ws.checkout)
         try:
-            return self._with_versions(earlier, series)
+            return self._with_versions(earlier, series, drafted.plan)
         except BaseException:
             series.undo()
             raise
 
-    def _with_versions(self, earlier: list[Reading], series: Series) -> int:
+    def _with_versions(self, earlier: list[Reading], series: Series, agreed: Plan) -> int:
         """Commit earlier versions, oldest first, then the newest. Each is a change of its own, planned on what is there
         by then."""
         args, ctx = self.args, self.ctx
@@ -86,7 +86,8 @@ class Importing:
             self._require(drafted)
             series.add(draft.changes)
             commit = self._write(draft, drafted, args.message)
-        return self._conclude(draft, drafted, commit)
+        # What was agreed to is what is told: some of it an earlier commit has written.
+        return self._conclude(draft, _Drafted(agreed, drafted.envs, drafted.targets), commit)
 
     @property
     def _place(self) -> str:
