@@ -224,6 +224,22 @@ while True: time.sleep(0.1)
         assert os.waitstatus_to_exitcode(status) == 5
 
 
+def test_a_shell_in_it_has_its_jobs(alice: User) -> None:
+    """It looks for its terminal behind standard error; what is written to either keeps its order."""
+    with terminal(alice, ["bash", "--norc", "-i"]) as (_, ours):
+        os.write(ours, b"PS1='ready> '\r")
+        said = read_until(ours, b"ready> ")
+        assert b"no job control" not in said
+        os.write(ours, b"for i in 1 2 3; do echo out$i; echo err$i $TOKEN >&2; done; echo fin$((1 + 1))\r")
+        said = read_until(ours, b"fin2\r\n").replace(b"\r", b"")
+        lines = [line for number in (1, 2, 3) for line in (f"out{number}", f"err{number} [redacted:TOKEN]")]
+        assert "\n".join(lines).encode() in said
+        os.write(ours, b"sleep 30 & jobs\r")
+        read_until(ours, b"Running")
+        os.write(ours, b"kill %1; exit 6\r")
+        read_until(ours, b"exit")
+
+
 def test_a_prompt_is_not_held_back(alice: User) -> None:
     command = script(alice, "import time\nprint('Password: ', end='', flush=True)\ntime.sleep(20)\n")
     with terminal(alice, command) as (pid, ours):

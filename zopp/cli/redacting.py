@@ -1,9 +1,9 @@
 """Running a child whose output goes through the redactor: pipes or pseudo-terminals, signals, and how it ends.
 
-Standard output and standard error are filtered apart and never merged. Where one is a terminal the child gets a
-pseudo-terminal for it, so that colours and progress bars stay; where standard input is one too, what is typed is handed
-on as it comes. Whatever fails here stops the output and ends the child: nothing goes past the filter. Source:
-review-and-ci.md §10, points 3 to 5.
+Standard output and standard error are filtered apart and never merged, unless they are one terminal. Where one is a
+terminal the child gets a pseudo-terminal for it, so that colours and progress bars stay; where standard input is one
+too, what is typed is handed on as it comes. Whatever fails here stops the output and ends the child: nothing goes past
+the filter. Source: review-and-ci.md §10, points 3 to 5.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
     streams: list[_Stream] = []
     ends: list[int] = []
     for sink in (1, 2):
+        if sink == 2 and _is_one_terminal():
+            ends.append(ends[0])
+            continue
         source, end = _terminal(sink) if os.isatty(sink) else os.pipe()
         streams.append(_Stream(source, sink, found))
         ends.append(end)
@@ -78,7 +81,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
         os.setsid()
         fcntl.ioctl(next(end for end in terminals if end >= 0), termios.TIOCSCTTY, 0)
 
-    masters = [stream.source for stream, end in zip(streams, terminals, strict=True) if end >= 0]
+    masters = [stream.source for stream in streams if os.isatty(stream.source)]
     with _signals(masters) as begun:
         try:
             child = subprocess.Popen(
@@ -92,7 +95,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
             sys.stderr.write(f"zopp: error: {command[0]}: {exc.strerror}\n")
             return 126
         finally:
-            for end in ends:
+            for end in set(ends):
                 os.close(end)
         begun(child)
         with _raw(typed):
@@ -172,6 +175,15 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _is_one_terminal() -> bool:
+    """Whether standard output and standard error are the same terminal: then they are one to the child, too, as shells
+    look for theirs behind standard error, and as their lines keep their order."""
+    try:
+        return os.ttyname(1) == os.ttyname(2)
+    except OSError:
+        return False
 
 
 def _terminal(like: int) -> tuple[int, int]:
