@@ -58,7 +58,10 @@ def commit_of(root: str, revision: str) -> str:
         from zopp.repo.history import shallow
 
         hint = "this clone is shallow: git fetch --unshallow" if shallow(root) else "see the commits with: zopp history"
-        raise NotFound(f"there is no commit {printable(revision[:80])}", code="revision.unknown", hint=hint)
+        known = [name.split("/", 2)[2] for _, name in git.branches(root)]
+        raise NotFound(
+            f"there is no commit {printable(revision[:80])}", code="revision.unknown", hint=hint, candidates=known
+        )
     return found
 
 
