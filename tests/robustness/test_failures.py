@@ -4,14 +4,17 @@ says what is wrong and what to type next, nothing that was typed as a value is s
 import argparse
 import importlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests.client.standin import Standin
 from tests.support import Done, Team, User
 from zopp.cli.parser import Parser, global_flags
 from zopp.cli.verbs import VERBS
@@ -342,6 +345,14 @@ def other_environment(team: Team) -> tuple[User, Path]:
     return team.alice, team.alice.repo
 
 
+def server_down(team: Team) -> tuple[User, Path]:
+    server = Standin()
+    team.alice.ok("server", "adopt", server.origin, "--code", "-", "--yes", stdin=server.code)
+    team.alice.share("server")
+    server.stop()
+    return team.alice, team.alice.repo
+
+
 def empty_files(team: Team) -> tuple[User, Path]:
     for call in CALLS.values():
         for word in call.split():
@@ -352,7 +363,7 @@ def empty_files(team: Team) -> tuple[User, Path]:
 
 SITUATIONS: list[Callable[[Team], tuple[User, Path]]] = [
     outside, no_project, bare, no_key, locked, reader, stranger, unpinned, detached, broken_settings, no_log,
-    other_environment, empty_files,
+    other_environment, empty_files, server_down,
 ]  # fmt: skip
 
 
@@ -373,6 +384,75 @@ def test_a_variable_is_named(team: Team) -> None:
     assert done.err == "zopp: error: ZOPP_ENV: project api has no environment prdo\nzopp: hint: did you mean prod?\n"
     done = team.alice.zopp("get", "BASE", env={"ZOPP_PROJECT": "apii"})
     assert done.err == "zopp: error: ZOPP_PROJECT: workspace acme has no project apii\nzopp: hint: did you mean api?\n"
+
+
+def test_a_key_that_others_may_read(team: Team) -> None:
+    """The next thing to type mends the mode; a newcomer's way in is none here."""
+    signing = team.alice.age_file.with_suffix(".ssh")
+    signing.chmod(0o644)
+    done = team.alice.set("NEW", "value", code=3)
+    assert done.err.splitlines()[1] == f"zopp: hint: chmod 600 {signing}"
+
+
+def test_a_newcomer_who_writes_is_told_the_way_in(team: Team) -> None:
+    """As one who reads is."""
+    shutil.rmtree(team.alice.home / ".config/zopp")
+    assert "zopp principal request" in team.alice.set("NEW", "value", code=3).err.splitlines()[1]
+
+
+def test_a_refusal_names_the_role_that_would_do(team: Team) -> None:
+    """In words, and where the action is judged: a role further in would change nothing."""
+    team.grant("bob", "admin", "api/dev")
+    archived = team.bob.zopp("env", "archive", "dev", "--yes", code=1).err
+    assert archived.endswith("hint: ask an admin of api to run: zopp grant bob admin api\n"), archived
+    for argv, said in (
+        (("env", "kind", "prod", "direct"), "may not change the kind of api/prod"),
+        (("project", "archive", "api"), "may not archive projects of acme"),
+        (("principal", "enable", "carol-desktop"), "may not let devices back into acme"),
+        (("invite", "revoke", "x"), "may not end invites to acme"),
+    ):
+        assert said in team.bob.zopp(*argv, code=1).err
+
+
+# --- what the system refuses
+
+
+def denied(name: str) -> Any:
+    """`os.open` and `os.mkdir` as for one who may not touch what is called `name`."""
+    real = {"open": os.open, "mkdir": os.mkdir}
+
+    def made(what: str) -> Callable[..., Any]:
+        def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if os.path.basename(os.fsdecode(path)) == name:
+                raise PermissionError(13, "Permission denied", path)
+            return real[what](path, *args, **kwargs)
+
+        return call
+
+    return mock.patch.multiple(os, open=made("open"), mkdir=made("mkdir"))
+
+
+def test_a_folder_of_zopp_that_cannot_be_written(team: Team) -> None:
+    """It is no fault of zopp's, and named."""
+    before = team.alice.tree()
+    with denied("lock"):
+        error = conduct("set", team.alice.zopp("set", "NEW", "--json", stdin="value"))
+    assert error is not None and error["code"] == "file.unwritable"
+    assert error["place"].endswith(".git/zopp/lock") and error["hint"].endswith("clone/alice/.git/zopp")
+    assert team.alice.tree() == before
+
+
+@pytest.mark.parametrize("name", ["dev.yaml", "secrets"])
+@pytest.mark.parametrize("argv", [["get", "BASE"], ["list"], ["verify"], ["diff"], ["show", "HEAD", "BASE"]])
+def test_a_file_that_cannot_be_read(argv: list[str], name: str, team: Team) -> None:
+    """Could not tell: it is not wrong, and it is not gone."""
+    with denied(name):
+        done = team.alice.zopp(*argv)
+    if argv[0] == "show":  # of a commit
+        assert done.code == 0
+        return
+    assert done.code == 3 and done.out == ""
+    assert done.err.startswith("zopp: error: secrets/dev.yaml: ") and "(Permission denied)\nzopp: hint: " in done.err
 
 
 # --- streams

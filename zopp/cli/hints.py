@@ -1,18 +1,25 @@
-"""What can be typed next about an error, by its code, where whoever raised it knows no better."""
+"""What can be typed next about an error, by its code, where whoever raised it knows no better.
+
+PLACE stands for the place of the error, FOLDER for the folder of that.
+"""
 
 HINTS = {
     "anchor.lost": "see what became of it with: git status",
     "clear_value": "say --clear to allow that, or choose another name",
     "code-name": "choose another name, for example APP_PATH",
     "expires": "zopp invite create --help",
-    "file.unwritable": "see whether there is room and leave to write: df -h . && ls -ld .",
+    "file.unreadable": "see who may read it with: ls -ld PLACE",
+    "file.unwritable": "see whether there is room and leave to write: df -h . && ls -ld FOLDER",
+    "git.failed": "see what git says of this clone: git status",
     "git.missing": "install git: https://git-scm.com/downloads",
     "github_env": "zopp run -- COMMAND keeps the values to one command",
     "group.unknown": "there is none yet; make one with: zopp group create GROUP",
-    "hooks.unwritable": "see who may write there with: ls -ld .git/hooks",
+    "hooks.unreadable": "see who may read it with: ls -ld PLACE",
+    "hooks.unwritable": "see who may write there with: ls -ld FOLDER",
     "invite.unknown": "there is none yet; make one with: zopp invite create EMAIL ROLE SCOPE",
     "invite_code": "an admin gets one from: zopp invite create EMAIL ROLE SCOPE",
     "k8s.name": "say --name NAME or --namespace NAMESPACE",
+    "key_unreadable": "see who may read it with: ls -ld PLACE",
     "key.missing": "see the keys that there are with: zopp list",
     "key.malformed": "a part of a dotted path that is empty or has dots is quoted: 'a.\"b.c\"'",
     "key_name": "see the keys of this machine with: zopp principal current",
@@ -27,8 +34,10 @@ HINTS = {
     "run.not_found": "it is looked for on PATH; a line of shell goes behind --shell",
     "scan.config": "see what is there with: ls",
     "server.origin": "for example: https://zopp.example.org",
+    "scan.unwritable": "see whether there is room and leave to write: df -h . && ls -ld FOLDER",
     "server.port": "zopp server dev --port 8420",
     "server.setting": "docs/reference/server.md lists the settings",
     "settings": "see what changed with: git diff zopp.toml",
+    "system": "see whether there is room, and what is open: df -h . && ulimit -n",
     "subject.unknown": "see who is there with: zopp principal list",
 }

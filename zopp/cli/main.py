@@ -83,6 +83,8 @@ def _fault(exc: Exception, argv: "list[str]") -> int:
                 hint="see whether there is room where it goes: df -h",
             ), False, run=run,
         )  # fmt: skip
+    if isinstance(exc, OSError) and (refused := _refused(exc)) is not None:
+        return _say(refused, _flagged(argv, "--json"), run=run)
     # The text of a foreign exception may hold a value; its type and place do not.
     debug = _flagged(argv, "--debug")
     if debug:
@@ -90,6 +92,21 @@ def _fault(exc: Exception, argv: "list[str]") -> int:
     hint = "" if debug else "see where with --debug, which leaves values out"
     fault = Unknown(f"unexpected {type(exc).__name__}; this is a fault of zopp", code="internal", hint=hint)
     return _say(fault, _flagged(argv, "--json"), run=run)
+
+
+def _refused(exc: OSError) -> "ZoppError | None":
+    """What the system does not let us do, wherever that was; None for what zopp should have expected."""
+    import errno
+
+    from zopp.errors import Unknown
+    from zopp.printable import printable
+
+    place = printable(os.fsdecode(exc.filename)) if isinstance(exc.filename, (str, bytes)) else ""
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Unknown(f"cannot be used ({exc.strerror})", code="file.unwritable", place=place)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
+        return Unknown(f"the system cannot go on ({exc.strerror})", code="system", place=place)
+    return None
 
 
 def _verb(argv: "list[str]") -> str:
@@ -165,7 +182,12 @@ def _hint(exc: "ZoppError") -> str:
 
     candidates = exc.data.get("candidates")
     if not isinstance(candidates, (list, tuple)) or not candidates:
-        return exc.hint or HINTS.get(exc.code, "")
+        import shlex
+
+        hint = exc.hint or HINTS.get(exc.code, "")
+        for word, path in (("PLACE", exc.place), ("FOLDER", os.path.dirname(exc.place))):
+            hint = hint.replace(word, shlex.quote(path or "."))
+        return hint
     names = [str(c) for c in candidates]
     near = nearest(str(exc.data.get("wanted") or exc.message.rsplit(" ", 1)[-1]), names)
     if near is not None:

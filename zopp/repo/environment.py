@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
 from zopp._fast import json_parse, sha256, sha512
-from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
+from zopp.errors import IntegrityError, NotFound, Unknown, UsageError, ZoppError
 from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
 from zopp.policy.findings import Finding
@@ -353,9 +353,11 @@ def require_changeable(env: Environment, *, on_old_base: bool = False, rekeying:
         )
 
 
-def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
+def refusal(env: Environment, findings: list[Finding]) -> ZoppError:
     """One error for the findings of an environment, with the command that mends the first of them."""
     first = findings[0]
+    if first.code == "file.unreadable":  # nothing is known to be wrong
+        return Unknown(first.message, code=first.code, place=first.place)
     more = f" (and {len(findings) - 1} more; see `zopp verify`)" if len(findings) > 1 else ""
     scope = f"{env.project}/{env.name}"
     if first.code == "file.changed":

@@ -48,7 +48,8 @@ def reader(ws: Workspace, ask: Callable[[str], str] | None = None) -> Signer | N
     raise Unknown(
         f"no signing key of yours belongs to a principal of workspace {ws.state.name} (tried {looked})",
         code="signing_key.none",
-        hint=CI_NEEDS if in_ci(ws.env) else NEWCOMER if found.key is None else LOOKED_FOR,
+        hint=next((p.hint for p in found.problems if p.hint), "")
+        or (CI_NEEDS if in_ci(ws.env) else LOOKED_FOR if found.key or found.problems else NEWCOMER),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zopp import sopsfile
-from zopp.errors import Denied, FormatError, NotFound, ZoppError
+from zopp.errors import Denied, FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import manifest as manifests
 from zopp.policy.manifest import FileEntry, Manifest
 from zopp.printable import printable
@@ -85,7 +85,7 @@ def read(ws: Workspace, scope: str, commit: str | None, batch: git.Batch, also: 
     for path in manifest.files if manifest is not None else sorted(set(also)):
         try:
             data = at(path)
-        except ZoppError:
+        except IntegrityError:
             continue  # a link or a folder, which `verify` names
         if data is None:
             continue
