@@ -16,7 +16,7 @@ from zopp.cli.nearest import nearest
 from zopp.client import audit, policylog, remembered
 from zopp.client.audit import Audit, Row
 from zopp.client.changing import apart, proven
-from zopp.errors import Denied, NotFound, UsageError, ZoppError
+from zopp.errors import Denied, NotFound, Unknown, UsageError, ZoppError
 from zopp.policy import canonical, log as policy_log, names
 from zopp.policy.state import State
 from zopp.protocol import mirror, replay
@@ -314,7 +314,8 @@ def _verify(ctx: Context, args: argparse.Namespace) -> int:
             last = _last_line(file)
             return _judge(ctx, args, ws, logs, audit.read_export(file, taken.append), lambda: None, extra=last)
     except OSError as exc:
-        raise unreadable(exc, args.from_export, ctx.cwd) from None
+        why = unreadable(exc, args.from_export, ctx.cwd)
+        raise Unknown(why.message, code=why.code, place=why.place, hint=why.hint) from None
 
 
 def _last_line(file: BinaryIO) -> list[tuple[bytes, str]]:

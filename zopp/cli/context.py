@@ -131,12 +131,15 @@ class Context:
                 kept = None
             if kept is not None:
                 return kept
-        if not self.interactive():
+        try:
+            return self.secret(f"passphrase of {source}")
+        except UsageError as exc:
+            if exc.code != "no_terminal":
+                raise
             raise UsageError(
                 "the key is locked, and there is no terminal to ask for its passphrase on", code="no_terminal",
                 place=source, hint="run this on a terminal, or once there: zopp principal remember",
-            )  # fmt: skip
-        return self.secret(f"passphrase of {source}")
+            ) from None  # fmt: skip
 
     # --- repository
 

@@ -4,6 +4,7 @@ PLACE stands for the place of the error, FOLDER for the folder of that.
 """
 
 HINTS = {
+    "aws.names": "one name or ARN a line: aws secretsmanager list-secrets --query 'SecretList[].Name'",
     "anchor.lost": "see what became of it with: git status",
     "clear_value": "say --clear to allow that, or choose another name",
     "code-name": "choose another name, for example APP_PATH",

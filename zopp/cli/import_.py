@@ -26,6 +26,10 @@ EXAMPLES = epilog(
 )
 
 
+# What a file of another format, an empty one or one that was cut off looks like.
+_NOT_IT = ("truncated", "no_document", "not_utf8", "csv_header", "onepux")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """The sources of `zopp import`."""
     parser.set_defaults(sources=tuple(SOURCES))
@@ -94,7 +98,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     try:
         reading = SOURCES[args.source].read(ctx, args, mapped)
     except FormatError as exc:
-        exc.hint = exc.hint or "is it of another format? zopp import --help lists what can be read"
+        if exc.code in _NOT_IT and not exc.hint:
+            exc.hint = "is it of another format? zopp import --help lists what can be read"
         raise
     finally:
         ctx.progress_done()

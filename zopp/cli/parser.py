@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         below = isinstance(action, argparse._SubParsersAction)
-        known = [each.dest for each in action._choices_actions] if below else list(map(str, action.choices))
+        known = _choices(action)
         near = nearest(str(value), list(map(str, action.choices)))
         name = "/".join(action.option_strings) or str(action.metavar or action.dest)
         hint = f"{self.prog} --help"
@@ -75,10 +75,15 @@ class Parser(argparse.ArgumentParser):
         names = [name for name in names if name not in optional] or names
         for action in self._actions:
             if names == [action.metavar] and action.choices is not None:
-                below = isinstance(action, argparse._SubParsersAction)
-                known = [each.dest for each in action._choices_actions] if below else list(map(str, action.choices))
-                return f"{names[0]} is missing: {one_of(known)}"
+                return f"{names[0]} is missing: {one_of(_choices(action))}"
         return ", ".join(names) + (" is missing" if len(names) == 1 else " are missing")
+
+
+def _choices(action: argparse.Action) -> list[str]:
+    """What may be typed for it, each once: aliases are left out."""
+    if isinstance(action, argparse._SubParsersAction):
+        return [each.dest for each in action._choices_actions]
+    return [str(each) for each in action.choices or ()]
 
 
 def one_of(known: Sequence[str]) -> str:

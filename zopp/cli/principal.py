@@ -384,7 +384,7 @@ def _recover(ctx: Context, args: argparse.Namespace) -> int:
     except FormatError as exc:
         if exc.place == "recovery file":
             exc.place = args.file
-            exc.hint = exc.hint or "it is the file that zopp init made: zopp-recovery-….age"
+            exc.hint = exc.hint or "it is the file that zopp init made: zopp-recovery-WORKSPACE.age"
         raise
     store.use(made.name)
     state = ctx.workspace().state
