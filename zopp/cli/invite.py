@@ -180,7 +180,8 @@ def _revoke(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _countersign(ctx: Context, args: argparse.Namespace) -> int:
-    data, asked = joining.parse(vouch.read_text(ctx, args.file))
+    with vouch.sent(args.file, "what zopp join prints where the invite confers admin is countersigned"):
+        data, asked = joining.parse(vouch.read_text(ctx, args.file))
     if args.digest and args.digest != asked.digest:
         raise UsageError("the request has another fingerprint", code="digest", place=args.file)
     user, device = asked.request["user"], asked.request["name"]

@@ -2,7 +2,8 @@
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from zopp.cli.context import Context
@@ -27,11 +28,18 @@ def read_text(ctx: Context, path: str, limit: int = 1 << 16) -> bytes:
 
 def read_request(ctx: Context, path: str) -> requests.Request:
     """The request in a file, `-` for standard input."""
-    try:
+    with sent(path, "a request is what this prints: zopp principal request > me.request"):
         return requests.parse(read_text(ctx, path))
+
+
+@contextmanager
+def sent(path: str, hint: str) -> Iterator[None]:
+    """Name the file that somebody sent in what is wrong with it, and where one like it comes from."""
+    try:
+        yield
     except FormatError as exc:
         exc.place = "standard input" if path == "-" else path
-        exc.hint = exc.hint or "a request is what this prints: zopp principal request > me.request"
+        exc.hint = exc.hint or hint
         raise
 
 
@@ -186,12 +194,8 @@ def statement(ctx: Context, args: argparse.Namespace, draft: Draft, type_: str, 
         return
     if args.vouch == "-" and getattr(args, "file", "") == "-":
         raise UsageError("the request and the vouch cannot both come from standard input")
-    try:
+    with sent(args.vouch, "a vouch is what this prints: zopp principal vouch FILE"):
         given = vouches.parse(read_text(ctx, args.vouch))
-    except FormatError as exc:
-        exc.place = "standard input" if args.vouch == "-" else args.vouch
-        exc.hint = exc.hint or "a vouch is what this prints: zopp principal vouch FILE"
-        raise
     _fitting(draft.state, given, type_, data)
     try:
         draft.statement(type_, {**data, "vouch": dict(given.field)})
