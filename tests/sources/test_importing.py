@@ -206,11 +206,11 @@ def test_the_source_may_be_named_anywhere_before_the_file(alice: User) -> None:
         ("secret", "import", "./dotenv", "-e", "dev"),
     ):
         alice.ok(*words, "--dry-run")
-    assert alice.zopp("import", code=2).err.startswith("zopp: error: the following arguments are required: SOURCE")
+    assert alice.zopp("import", code=2).err.startswith("zopp: error: SOURCE is missing: one of dotenv, json")
     assert b"dotenv" in alice.child("import", "--help").stdout
     assert b"--dialect" in alice.child("import", "dotenv", "--help").stdout
     mistyped = alice.zopp("import", "dotenvv", code=2)
-    assert "dotenvv: cannot be read" in mistyped.err
+    assert "SOURCE: must be a FILE or one of dotenv, json" in mistyped.err
     assert "hint: did you mean zopp import dotenv?" in mistyped.err
 
 

@@ -34,7 +34,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     if args.subject is None:
         scopes = [Scope("workspace", state.name), *(Scope("project", p) for p in state.projects)]
         return _everyone(ctx, state, [*scopes, *(Scope("env", e) for e in state.envs)])
-    who = args.subject if args.subject in state.principals else subjects.subject(state, args.subject).name
+    who = _who(state, args.subject)
     if args.scope is None:
         scopes = [Scope("workspace", state.name), *(Scope("project", p) for p in state.projects)]
         rows = []
@@ -65,6 +65,18 @@ def _say_left_out(ctx: Context, state: State, who: str, scope: Scope) -> None:
     for name, why in state.left_out(scope).items():
         if who in (name, state.principals[name].holder):
             ctx.warn(f"{subjects.shown(scope)} is brokered, and {name} {why}: it is no recipient there")
+
+
+def _who(state: State, typed: str) -> str:
+    if typed in state.principals:
+        return typed
+    try:
+        return subjects.subject(state, typed).name
+    except NotFound as exc:
+        known = exc.data.get("candidates")
+        if isinstance(known, list):
+            exc.data["candidates"] = [*known, *state.principals]
+        raise
 
 
 def _is_somebody(state: State, typed: str) -> bool:

@@ -13,7 +13,7 @@ For admins of the workspace and auditors (zopp grant SUBJECT auditor WORKSPACE).
 import argparse
 
 from zopp.cli.context import Context
-from zopp.cli.parser import Parser, epilog
+from zopp.cli.parser import Parser, add_action, epilog
 
 EXAMPLES = epilog(
     "zopp audit list --action release --env api/production --since 7d",
@@ -31,19 +31,33 @@ FORMATS = ("jsonl", "csv")
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp audit`."""
     actions = parser.add_subparsers(dest="action_", metavar="ACTION", required=True, parser_class=Parser)
-    show = actions.add_parser("list", help="entries, newest first", description="entries, newest first")
+    show = add_action(
+        actions,
+        "list",
+        "entries, newest first",
+        "List the entries of the audit log that fit the filters, newest first.",
+    )
     _filters(show)
     show.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default: 50)")
-    get = actions.add_parser("get", help="one entry", description="one entry, proven to be in the log")
+    get = add_action(actions, "get", "one entry", "Show one entry by its index, proven to be in the log.")
     get.add_argument("index", type=int, metavar="INDEX", help="its place in the log, as list shows it")
-    _filters(actions.add_parser("count", help="how many fit", description="how many entries fit"))
-    export = actions.add_parser("export", help="JSONL or CSV", description="the whole log as JSONL or CSV")
+    _filters(add_action(actions, "count", "how many fit", "Print how many entries fit the filters."))
+    export = add_action(
+        actions, "export", "JSONL or CSV", "Write the whole log as JSONL, which can be verified, or as CSV."
+    )
     export.add_argument("--format", choices=FORMATS, default="jsonl", help="jsonl can be verified (default)")
     export.add_argument("--out", metavar="FILE", help="write to FILE (default: standard output)")
     export.add_argument("--from", dest="begin", type=int, default=0, metavar="INDEX", help="begin there")
-    witness = actions.add_parser("witness", help="write .zopp/checkpoint", description="write .zopp/checkpoint")
+    witness = add_action(
+        actions, "witness", "write .zopp/checkpoint",
+        "Write the newest checkpoint of the log to .zopp/checkpoint, so that git keeps it: a log that is cut back or "
+        "written anew does not fit it.",
+    )  # fmt: skip
     witness.add_argument("-m", "--message", metavar="MSG", help="make a git commit of it")
-    check = actions.add_parser("verify", help="judge it again", description="rebuild the log and judge it again")
+    check = add_action(
+        actions, "verify", "judge it again",
+        "Rebuild the log from its records and judge it again, without trusting server or database.",
+    )  # fmt: skip
     source = check.add_mutually_exclusive_group()
     source.add_argument("--online", action="store_true", help="fetch the log from the server (default)")
     source.add_argument("--from-export", metavar="FILE", help="a JSONL export; needs no server")

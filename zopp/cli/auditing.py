@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from zopp.cli.context import Context, table
+from zopp.cli.inputs import read_file, unreadable
+from zopp.cli.nearest import nearest
 from zopp.client import audit, policylog, remembered
 from zopp.client.audit import Audit, Row
 from zopp.client.changing import apart, proven
@@ -98,7 +100,11 @@ def _filters(args: argparse.Namespace, ws: Workspace, state: State) -> dict[str,
         value = getattr(args, name)
         if value is not None:
             if value not in known:
-                raise UsageError(f"{name}: must be one of {', '.join(known)}", code="audit.filter")
+                near = nearest(value, known)
+                raise UsageError(
+                    f"must be one of {', '.join(known)}", code="audit.filter", place=f"--{name}",
+                    hint=f"did you mean {near}?" if near else "zopp audit list --help",
+                )  # fmt: skip
             found[name] = value
     if args.principal is not None:
         found["principal"] = _principal(state, args.principal)
@@ -198,7 +204,7 @@ def _count(ctx: Context, args: argparse.Namespace) -> int:
 
 def _get(ctx: Context, args: argparse.Namespace) -> int:
     if args.index < 0:
-        raise UsageError("INDEX: 0 or more", code="audit.index")
+        raise UsageError("must be 0 or more", code="audit.index", place="INDEX", hint="zopp audit list shows them")
     with _opened(ctx) as (_, log):
         row = log.get(args.index)
     if ctx.as_json:
@@ -211,7 +217,7 @@ def _get(ctx: Context, args: argparse.Namespace) -> int:
 
 def _export(ctx: Context, args: argparse.Namespace) -> int:
     if args.begin < 0:
-        raise UsageError("--from: 0 or more", code="audit.index")
+        raise UsageError("must be 0 or more", code="audit.index", place="--from", hint="zopp audit list shows them")
     with _opened(ctx) as (_, log):
         rows = _progress(ctx, log.export(args.begin))
         if args.out is None:
@@ -308,7 +314,8 @@ def _verify(ctx: Context, args: argparse.Namespace) -> int:
             last = _last_line(file)
             return _judge(ctx, args, ws, logs, audit.read_export(file, taken.append), lambda: None, extra=last)
     except OSError as exc:
-        raise Unknown(f"cannot be read ({exc.strerror})", code="file", place=args.from_export) from None
+        why = unreadable(exc, args.from_export, ctx.cwd)
+        raise Unknown(why.message, code=why.code, place=why.place, hint=why.hint) from None
 
 
 def _last_line(file: BinaryIO) -> list[tuple[bytes, str]]:
@@ -359,11 +366,7 @@ def _notes(ctx: Context, args: argparse.Namespace, ws: Workspace) -> list[tuple[
     for blob, data in git.blobs(ws.root, list(commits)):
         found.append((data, f"{layout.CHECKPOINT} of commit {commits[blob][:12]}"))
     for path in args.checkpoint:
-        try:
-            with open(os.path.join(ctx.cwd, path), "rb") as file:
-                found.append((file.read(1 << 20), path))
-        except OSError as exc:
-            raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=path) from None
+        found.append((read_file(ctx.cwd, path, 1 << 20), path))
     return list(dict.fromkeys(found))
 
 

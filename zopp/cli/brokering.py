@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from zopp.cli.context import Context, table
-from zopp.cli.parser import add_change
+from zopp.cli.parser import add_action, add_change, add_project
 from zopp.cli.policychange import conclude, nothing
 from zopp.errors import IntegrityError, UsageError
 from zopp.keys import agefile, identity
@@ -19,28 +19,39 @@ ACTIONS = ("kind", "serverkey", "breakglass", "plugin-identity")
 
 def configure(actions: Any) -> None:
     """Their parsers, below `zopp env`."""
-    sub = actions.add_parser("kind", help="make it brokered or direct", description="make it brokered or direct")
-    sub.add_argument("name", metavar="ENV")
+    sub = add_action(
+        actions, "kind", "make it brokered or direct",
+        "Make an environment brokered (reading needs a release by the policy server, which records it) or direct (a "
+        "reader's key suffices, offline). Either way its files get new data keys.",
+    )  # fmt: skip
+    sub.add_argument("name", metavar="ENV", help="the environment")
     sub.add_argument("kind", metavar="KIND", choices=("brokered", "direct"), help="brokered or direct")
-    sub.add_argument("-p", "--project", metavar="PROJECT")
+    add_project(sub)
     add_change(sub)
-    text = "give it another server key"
-    sub = actions.add_parser("serverkey", help=text, description=text)
-    sub.add_argument("name", metavar="ENV")
-    sub.add_argument("-p", "--project", metavar="PROJECT")
+    sub = add_action(
+        actions, "serverkey", "give it another server key",
+        "Give a brokered environment another server key; with --leaked also new data keys.",
+    )  # fmt: skip
+    sub.add_argument("name", metavar="ENV", help="the environment")
+    add_project(sub)
     sub.add_argument("--leaked", action="store_true", help="the old one leaked: also new data keys")
     add_change(sub)
-    text = "name an offline key for the day the server is lost"
-    sub = actions.add_parser("breakglass", help=text, description=text)
-    sub.add_argument("name", metavar="ENV")
+    sub = add_action(
+        actions, "breakglass", "name an offline key for the day the server is lost",
+        "Name an offline key that opens the server's half of a brokered environment if the server is lost, or take it "
+        "away with --remove.",
+    )  # fmt: skip
+    sub.add_argument("name", metavar="ENV", help="the environment")
     sub.add_argument("recipient", nargs="?", metavar="RECIPIENT", help="its public half, age1…")
     sub.add_argument("--remove", action="store_true", help="none from now on; new data keys")
-    sub.add_argument("-p", "--project", metavar="PROJECT")
+    add_project(sub)
     add_change(sub)
-    text = "print the identity lines by which age-plugin-zopp opens brokered files in stock sops"
-    sub = actions.add_parser("plugin-identity", help=text, description=text)
+    sub = add_action(
+        actions, "plugin-identity", "for age-plugin-zopp",
+        "Print the identity lines by which age-plugin-zopp opens brokered files in stock sops.",
+    )  # fmt: skip
     sub.add_argument("name", nargs="?", metavar="ENV", help="default: every brokered one that a key of yours may read")
-    sub.add_argument("-p", "--project", metavar="PROJECT")
+    add_project(sub)
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
@@ -132,7 +143,11 @@ def _plugin_identity(ctx: Context, args: argparse.Namespace) -> int:
     if args.name is not None:
         scopes = [scope_of(ws, args.name, args.project)]
         if ws.state.envs[scopes[0]].kind != "brokered":
-            raise UsageError(f"{people_name(scopes[0])} is direct: stock sops needs your own key only", code="direct")
+            raise UsageError(
+                f"{people_name(scopes[0])} is direct: stock sops needs your own key only",
+                code="direct",
+                hint="zopp principal current",
+            )
     else:
         mine = set(my_principals(ws, ctx.keyring))
         scopes = [s for s, env in ws.state.envs.items() if env.kind == "brokered" and mine & set(ws.state.readers(s))]
@@ -141,7 +156,7 @@ def _plugin_identity(ctx: Context, args: argparse.Namespace) -> int:
     if len(lines) < len(scopes):
         raise IntegrityError(
             f"the policy of workspace {ws.state.name} names no policy server", code="server.none",
-            hint="an admin of the workspace has to run: zopp server adopt",
+            hint="an admin of the workspace has to run: zopp server adopt URL",
         )  # fmt: skip
     if ctx.as_json:
         ctx.data([{"environment": shown, "identity": line} for shown, line in lines.items()])
@@ -187,7 +202,7 @@ def show(ctx: Context, args: argparse.Namespace) -> int:
     server = ws.state.server
     rows = [("environment", people_name(scope)), ("kind", env.kind), ("protected", "yes" if env.protected else "no")]
     if env.kind == "brokered":
-        rows.append(("server", server.origin if server else "none: zopp server adopt"))
+        rows.append(("server", server.origin if server else "none: zopp server adopt URL"))
         rows.append(("server key", env.server_key or f"none: zopp env serverkey {args.name}"))
         rows.append(("break-glass", env.break_glass or "none"))
     rows += [("file", path) for path in found.files] or [("file", "none yet")]

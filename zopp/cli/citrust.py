@@ -8,7 +8,7 @@ import argparse
 from typing import Any
 
 from zopp.cli.context import Context, table
-from zopp.cli.parser import add_change
+from zopp.cli.parser import add_action, add_change
 from zopp.cli.policychange import conclude, nothing
 from zopp.errors import FormatError, IntegrityError, NotFound, UsageError
 from zopp.policy import decisions, names
@@ -47,9 +47,11 @@ WHO_CAN = "who can run a job with the secret and a matching token reads the envi
 
 def configure(actions: Any) -> None:
     """Their parsers, below `zopp principal`."""
-    text = "let CI jobs act for a service: a rule for their OIDC tokens"
-    sub = actions.add_parser("trust-ci", help=text, description=f"{text}. Every claim must match exactly.")
-    sub.add_argument("service", metavar="SERVICE")
+    sub = add_action(
+        actions, "trust-ci", "let CI jobs act for a service",
+        "Let CI jobs act for a service: a rule for their OIDC tokens. Every claim must match exactly.",
+    )  # fmt: skip
+    sub.add_argument("service", metavar="SERVICE", help="the service")
     kind = sub.add_mutually_exclusive_group(required=True)
     kind.add_argument("--github", dest="kind", action="store_const", const="github", help="jobs of GitHub Actions")
     kind.add_argument("--gitlab", dest="kind", action="store_const", const="gitlab", help="jobs of GitLab CI")
@@ -71,11 +73,14 @@ def configure(actions: Any) -> None:
         "--max-ttl", metavar="SECONDS", type=int, default=MAX_TTL, help=f"life of a job's key (default: {MAX_TTL})"
     )  # fmt: skip
     add_change(sub, yes=True)
-    text = "the rules by which CI jobs act for services"
-    actions.add_parser("ci-rules", help=text, description=text)
-    text = "take a rule away: its jobs are refused from then on"
-    sub = actions.add_parser("untrust-ci", help=text, description=text)
-    sub.add_argument("rule", metavar="RULE")
+    add_action(
+        actions, "ci-rules", "the rules by which CI jobs act for services",
+        "List the rules by which CI jobs act for services, and what each lets them read.",
+    )  # fmt: skip
+    sub = add_action(
+        actions, "untrust-ci", "take such a rule away", "Take a rule away: its jobs are refused from then on."
+    )
+    sub.add_argument("rule", metavar="RULE", help="its name, as ci-rules shows it")
     add_change(sub)
 
 

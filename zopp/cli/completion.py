@@ -46,7 +46,7 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of `zopp completion`."""
-    parser.add_argument("shell", nargs="?", choices=tuple(_SCRIPTS))
+    parser.add_argument("shell", metavar="SHELL", nargs="?", choices=tuple(_SCRIPTS), help="bash, zsh or fish")
     parser.add_argument("--words", choices=("envs", "keys", "subjects"), help=argparse.SUPPRESS)
 
 

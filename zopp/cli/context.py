@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zopp.cli import fast
+from zopp.cli.inputs import unreadable
 from zopp.errors import Unknown, UsageError
 from zopp.repo.brokered import Releaser, Stanza
 from zopp.repo.environment import people_name
@@ -100,7 +101,10 @@ class Context:
     def secret(self, prompt: str, *, repeat: bool = False) -> str:
         """Ask for a value without showing it. UsageError without a terminal, or if the repetition differs."""
         if not self.interactive():
-            raise UsageError("a value is needed, and there is no terminal to ask on", code="no_terminal")
+            raise UsageError(
+                f"{prompt}: there is no terminal to ask on", code="no_terminal",
+                hint="run this on a terminal; --help says what scripts do",
+            )  # fmt: skip
         value = getpass.getpass(f"{prompt}: ", stream=sys.stderr)
         if repeat and getpass.getpass(f"{prompt} again: ", stream=sys.stderr) != value:
             raise UsageError("the two are not the same", code="mistyped")
@@ -127,7 +131,15 @@ class Context:
                 kept = None
             if kept is not None:
                 return kept
-        return self.secret(f"passphrase of {source}")
+        try:
+            return self.secret(f"passphrase of {source}")
+        except UsageError as exc:
+            if exc.code != "no_terminal":
+                raise
+            raise UsageError(
+                "the key is locked, and there is no terminal to ask for its passphrase on", code="no_terminal",
+                place=source, hint="run this on a terminal, or once there: zopp principal remember",
+            ) from None  # fmt: skip
 
     # --- repository
 
@@ -233,8 +245,10 @@ def read_passphrase_file(path: str) -> str:
     try:
         with open(os.path.expanduser(path), encoding="utf-8") as file:
             text = file.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        raise UsageError("cannot be read", code="passphrase_file", place=path) from None
+    except UnicodeDecodeError:
+        raise UsageError("is not UTF-8 text", code="passphrase_file", place=path) from None
+    except OSError as exc:
+        raise unreadable(exc, path, code="passphrase_file") from None
     if not text:
-        raise UsageError("is empty", code="passphrase_file", place=path)
+        raise UsageError("its first line is empty", code="passphrase_file", place=path)
     return text

@@ -19,12 +19,12 @@ import os
 
 from zopp.cli import brokering
 from zopp.cli.context import Context, table
-from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.parser import Parser, add_action, add_change, add_project, epilog
 from zopp.cli.policychange import apply, conclude, effect_lines, nothing
 from zopp.errors import UsageError
 from zopp.policy import decisions, manifest as manifests, names
 from zopp.repo import layout, settings as settings_module
-from zopp.repo.environment import open_environment, people_name, require_changeable, scope_of
+from zopp.repo.environment import open_environment, people_name, project_of, require_changeable, scope_of
 from zopp.repo.signer import require
 
 EXAMPLES = epilog(
@@ -36,25 +36,45 @@ EXAMPLES = epilog(
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp env`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
-    sub = actions.add_parser("list", help="list the environments", description="list the environments")
-    sub.add_argument("-p", "--project", metavar="PROJECT")
-    sub = actions.add_parser("add", aliases=["create"], help="make one", description="make an environment")
-    sub.add_argument("name", metavar="ENV")
+    sub = add_action(
+        actions, "list", "list the environments",
+        "List the environments, with kind, protection and number of readers. Needs no key.",
+    )  # fmt: skip
+    sub.add_argument("-p", "--project", metavar="PROJECT", help="only those of this project")
+    sub = add_action(
+        actions, "add", "make one",
+        "Make an environment of this project: a statement in the policy, and its table in zopp.toml.",
+        aliases=["create"],
+    )  # fmt: skip
+    sub.add_argument("name", metavar="ENV", help="its name")
     sub.add_argument("--protect", action="store_true", help="protected from its first statement on")
     sub.add_argument("--file", metavar="PATH", help="where its secrets go (default: secrets/ENV.yaml)")
     add_change(sub)
-    sub = actions.add_parser("show", help="show one", description="show an environment")
-    sub.add_argument("name", metavar="ENV")
-    sub.add_argument("-p", "--project", metavar="PROJECT")
+    sub = add_action(
+        actions, "show", "show one",
+        "Show an environment: its keys by name, who reads it, and who may but is left out. Needs no key.",
+    )  # fmt: skip
+    sub.add_argument("name", metavar="ENV", help="its name")
+    add_project(sub)
     brokering.configure(actions)
-    for name, text in (
-        ("protect", "let only its own bindings and admin from above count"),
-        ("unprotect", "let roles from above count again"),
-        ("archive", "close it"),
-    ):
-        sub = actions.add_parser(name, aliases=["delete"] if name == "archive" else [], help=text, description=text)
-        sub.add_argument("name", metavar="ENV")
-        sub.add_argument("-p", "--project", metavar="PROJECT")
+    for name, text, said in (
+        (
+            "protect", "let only its own bindings and admin from above count",
+            "Protect an environment: only roles given on it, and admin from above, count from now on. Whoever loses "
+            "read is rekeyed out.",
+        ),
+        (
+            "unprotect", "let roles from above count again",
+            "Take the protection away: roles from above count again. Who gains what is shown first.",
+        ),
+        (
+            "archive", "close it",
+            "Close an environment: its files leave the work tree and are no longer managed. What git has stays.",
+        ),
+    ):  # fmt: skip
+        sub = add_action(actions, name, text, said, aliases=["delete"] if name == "archive" else [])
+        sub.add_argument("name", metavar="ENV", help="its name")
+        add_project(sub)
         add_change(sub, yes=True)
 
 
@@ -106,7 +126,9 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
         project = next(p for p in ws.state.projects if p.partition("@")[0] == ws.project)
         require(draft.state, draft.signer.principal, "env.create", project)
         if any(people_name(scope) == f"{ws.project}/{args.name}" for scope in ws.state.envs):
-            raise UsageError(f"{ws.project} has an environment {args.name} already", code="exists")
+            raise UsageError(
+                f"{ws.project} has an environment {args.name} already", code="exists", hint=f"zopp env show {args.name}"
+            )
         scope = draft.state.next_name(args.name, project)
         formerly = [
             s for s, env in ws.state.all_envs.items() if people_name(s) == f"{ws.project}/{args.name}" and env.protected
@@ -125,6 +147,8 @@ def _add(ctx: Context, args: argparse.Namespace) -> int:
 
 def _list(ctx: Context, args: argparse.Namespace) -> int:
     ws = ctx.workspace()
+    if args.project is not None:
+        project_of(ws, args.project)
     rows = []
     default = (ws.project, ws.settings.default_env)
     for scope, env in ws.state.envs.items():

@@ -146,10 +146,9 @@ def _set(env: "Mapping[str, str]", project: "str | None", name: "str | None", ke
     from zopp.repo import quick
 
     # Read once and kept: if the full path has to take over, it finds the text here.
-    data = _stdin()
     try:
-        value = data.decode()
-    except UnicodeDecodeError:
+        value = _stdin().decode()
+    except (OSError, UnicodeDecodeError):
         return None
     if not value or "\0" in value:
         return None
@@ -178,5 +177,15 @@ def _stdin() -> bytes:
 
 
 def stdin_bytes() -> bytes:
-    """All of standard input, also if the short way has read it already."""
-    return _stdin()
+    """All of standard input, also if the short way has read it already. UsageError if there is none."""
+    try:
+        return _stdin()
+    except OSError as exc:
+        from zopp.errors import UsageError
+
+        raise UsageError(
+            f"cannot be read ({exc.strerror})",
+            code="stdin",
+            place="standard input",
+            hint="pipe something in, or < FILE",
+        ) from None

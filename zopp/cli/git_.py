@@ -22,7 +22,9 @@ EXAMPLES = epilog(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp git`."""
-    parser.add_argument("action", choices=("enroll", "status", "leave"))
+    parser.add_argument(
+        "action", metavar="ACTION", choices=("enroll", "status", "leave"), help="enroll, status or leave"
+    )
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 
 from zopp.cli.context import Context, table
-from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.parser import Parser, add_action, add_change, epilog
 from zopp.cli.policychange import apply, nothing
 from zopp.errors import NotFound
 from zopp.repo import subjects
@@ -16,18 +16,27 @@ EXAMPLES = epilog("zopp group create developers", "zopp group add developers bob
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp group`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
-    for name, text in (("create", "make a group"), ("delete", "delete a group and what it is bound to")):
-        sub = actions.add_parser(name, help=text, description=text)
-        sub.add_argument("group", metavar="GROUP")
+    for name, text, said in (
+        ("create", "make a group", "Make a group, empty and without a role."),
+        (
+            "delete", "delete a group and what it is bound to",
+            "Delete a group and the roles given to it. Whoever loses read by that is rekeyed out.",
+        ),
+    ):  # fmt: skip
+        sub = add_action(actions, name, text, said)
+        sub.add_argument("group", metavar="GROUP", help="its name")
         add_change(sub)
     # `add-member` and `remove-member` are the upstream words
-    for name, alias, text in (("add", "add-member", "add a member"), ("remove", "remove-member", "take a member out")):
-        sub = actions.add_parser(name, aliases=[alias], help=text, description=text)
-        sub.add_argument("group", metavar="GROUP")
+    for name, text, said in (
+        ("add", "add a member", "Add a user or service to a group: it may at once what the group may."),
+        ("remove", "take a member out", "Take a member out of a group. If it loses read, files get new data keys."),
+    ):
+        sub = add_action(actions, name, text, said, aliases=[f"{name}-member"])
+        sub.add_argument("group", metavar="GROUP", help="its name")
         sub.add_argument("member", metavar="MEMBER", help="user, e-mail or service")
         add_change(sub)
-    sub = actions.add_parser("list", help="list groups and members", description="list groups and members")
-    sub.add_argument("group", nargs="?", metavar="GROUP")
+    sub = add_action(actions, "list", "list groups and members", "List the groups and who is in them. Needs no key.")
+    sub.add_argument("group", nargs="?", metavar="GROUP", help="only this one")
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
@@ -59,7 +68,11 @@ def _known(draft: Draft, typed: str) -> str:
     except NotFound:
         found = None
     if found is None or found.kind != "group":
-        raise NotFound(f"there is no group {typed}", code="group.unknown", candidates=list(draft.state.groups))
+        raise NotFound(
+            f"there is no group {typed}",
+            code="group.unknown",
+            candidates=[name.partition("@")[0] for name in draft.state.groups],
+        )
     return found.name
 
 

@@ -11,8 +11,10 @@ import os
 from zopp.cli.context import Context
 from zopp.cli.importing import SOURCES
 from zopp.cli.importing.applying import Importing
+from zopp.cli.inputs import read_file
+from zopp.cli.nearest import nearest
 from zopp.cli.parser import Parser, add_change, add_env, epilog
-from zopp.errors import UsageError, ZoppError
+from zopp.errors import FormatError, UsageError, ZoppError
 from zopp.exchange import mapfile
 from zopp.exchange.mapfile import MapFile
 from zopp.repo.workspace import open_workspace
@@ -22,6 +24,10 @@ EXAMPLES = epilog(
     "zopp import .env.production -e production --dry-run",
     "zopp import dotenv --help",
 )
+
+
+# What a file of another format, an empty one or one that was cut off looks like.
+_NOT_IT = ("truncated", "no_document", "not_utf8", "csv_header", "onepux")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +78,13 @@ def arguments(words: list[str]) -> list[str]:
         if word in ("-h", "--help") and at == 0:
             return words
         if not word.startswith("-") or word in ("-", "--"):
+            near = None if "." in word or os.path.exists(word) else nearest(word, SOURCES, cutoff=0.75)
+            if near is not None:
+                raise UsageError(
+                    f"must be a FILE or one of {', '.join(SOURCES)}",
+                    place="SOURCE",
+                    hint=f"did you mean zopp import {near}?",
+                )
             break
         at += 2 if word in takes_value else 1
     return ["dotenv", *words] if words else words
@@ -84,6 +97,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     open_workspace(ctx.cwd, ctx.env, needs_receipt=False)
     try:
         reading = SOURCES[args.source].read(ctx, args, mapped)
+    except FormatError as exc:
+        if exc.code in _NOT_IT and not exc.hint:
+            exc.hint = "is it of another format? zopp import --help lists what can be read"
+        raise
     finally:
         ctx.progress_done()
     return Importing(ctx, args, reading, mapped).run()
@@ -92,11 +109,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
 def _map_file(ctx: Context, path: str | None) -> MapFile:
     if path is None:
         return MapFile()
-    try:
-        with open(os.path.join(ctx.cwd, path), "rb") as file:
-            data = file.read(mapfile.MAX_BYTES + 1)
-    except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=path) from None
+    data = read_file(ctx.cwd, path, mapfile.MAX_BYTES + 1)
     try:
         return mapfile.parse(data)
     except ZoppError as exc:

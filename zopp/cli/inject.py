@@ -6,12 +6,11 @@ is not there, and what only looks like a reference, is an error; nothing is writ
 
 import argparse
 import difflib
-import os
-import sys
 
 from zopp import sopsfile
 from zopp.cli import writing
 from zopp.cli.context import Context
+from zopp.cli.inputs import read_file
 from zopp.cli.parser import add_env, epilog
 from zopp.cli.reading import open_for_reading
 from zopp.errors import FormatError, UsageError, ZoppError
@@ -65,13 +64,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _read(ctx: Context, name: str) -> bytes:
-    if name == "-":
-        return sys.stdin.buffer.read(template.MAX_BYTES + 1)
-    try:
-        with open(os.path.join(ctx.cwd, name), "rb") as file:
-            return file.read(template.MAX_BYTES + 1)
-    except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=name) from None
+    return read_file(ctx.cwd, name, template.MAX_BYTES + 1)
 
 
 def _places(env: Environment, found: list[Reference], place: str, where: str) -> dict[str, Place]:

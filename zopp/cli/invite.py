@@ -11,7 +11,8 @@ import os
 
 from zopp.cli import vouch
 from zopp.cli.context import Context, table
-from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.nearest import nearest
+from zopp.cli.parser import Parser, add_action, add_change, epilog
 from zopp.cli.policychange import conclude
 from zopp.errors import NotFound, UsageError
 from zopp.keys import signing
@@ -36,17 +37,23 @@ LONGEST = 90 * 86400
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp invite`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
-    make = actions.add_parser("create", help="make one, print its code", description="make an invite, print its code")
+    make = add_action(
+        actions, "create", "make one, print its code",
+        "Make an invite and print its code, which is a secret until it is used: hand it over outside the repository.",
+    )  # fmt: skip
     make.add_argument("words", nargs="+", metavar="EMAIL ROLE SCOPE", help="for whom, and what they may")
     make.add_argument("--any", action="store_true", help="for no e-mail address in particular: ROLE SCOPE")
     make.add_argument("--expires", default="7d", metavar="TIME", help="30m, 12h, 7d (default: 7d)")
     make.add_argument("--id", metavar="ID", help="its name in the log (default: a random one)")
     add_change(make)
-    actions.add_parser("list", help="every invite", description="every invite and what became of it")
-    end = actions.add_parser("revoke", help="end one", description="end an invite")
-    end.add_argument("id", metavar="ID")
+    add_action(actions, "list", "every invite", "List every invite: for whom, with which role, and what became of it.")
+    end = add_action(actions, "revoke", "end one", "End an invite that nobody has used: its code opens nothing.")
+    end.add_argument("id", metavar="ID", help="its name, as list shows it")
     add_change(end)
-    sign = actions.add_parser("countersign", help="let an admin in", description="countersign a redemption")
+    sign = add_action(
+        actions, "countersign", "let an admin in",
+        "Countersign the use of an invite that confers admin: let in who printed the text with zopp join.",
+    )  # fmt: skip
     sign.add_argument("file", metavar="FILE", help="what zopp join printed; - reads standard input")
     sign.add_argument("--digest", metavar="HASH", help="refuse a request with another fingerprint")
     add_change(sign, yes=True)
@@ -74,7 +81,11 @@ def _create(ctx: Context, args: argparse.Namespace) -> int:
     email = None if args.any else args.words[0]
     role, typed = args.words[-2:]
     if role not in ("none", "read", "write", "admin"):
-        raise UsageError("ROLE: must be one of none, read, write, admin", hint="zopp invite create --help")
+        near = nearest(role, ("none", "read", "write", "admin"))
+        raise UsageError(
+            "must be one of none, read, write, admin", place="ROLE",
+            hint=f"did you mean {near}?" if near else "zopp invite create --help",
+        )  # fmt: skip
     if email is not None and "@" not in email:
         raise UsageError("that is no e-mail address", code="email", hint="or --any: whoever has the code")
     lasts = seconds(args.expires)
@@ -169,7 +180,8 @@ def _revoke(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _countersign(ctx: Context, args: argparse.Namespace) -> int:
-    data, asked = joining.parse(vouch.read_text(ctx, args.file))
+    with vouch.sent(args.file, "what zopp join prints where the invite confers admin is countersigned"):
+        data, asked = joining.parse(vouch.read_text(ctx, args.file))
     if args.digest and args.digest != asked.digest:
         raise UsageError("the request has another fingerprint", code="digest", place=args.file)
     user, device = asked.request["user"], asked.request["name"]

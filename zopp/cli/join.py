@@ -113,6 +113,8 @@ def _email(ctx: Context, args: argparse.Namespace, state: State, invite: Invite)
 
 def _names(ctx: Context, args: argparse.Namespace, ws: Workspace) -> tuple[str, str]:
     user = args.user or slug(git.config(ws.root, "user.name") or ctx.env.get("USER", ""))
+    if args.user:
+        names.check_name(user)
     if not names.is_typed_name(user):
         raise UsageError("no handle for you could be found", hint="zopp join --user HANDLE")
     device = args.device or slug(f"{user}-{socket.gethostname().partition('.')[0]}")

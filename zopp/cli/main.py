@@ -21,6 +21,7 @@ def main(argv: "list[str] | None" = None) -> int:
 
             gc.disable()
             _undo_coercion()
+            _fill_closed()
         quick = fast.try_fast(argv, os.environ)
         if quick is not None:
             sys.stdout.flush()
@@ -42,6 +43,76 @@ def main(argv: "list[str] | None" = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return 130
+    except Exception as exc:
+        return _fault(exc, argv)
+
+
+def _fill_closed() -> None:
+    """A standard stream that was closed would be the next file that is opened, which may hold secrets. Using one fails
+    instead; what goes to standard error is lost."""
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    for fd, access in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDWR)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, access), True)  # the lowest number that is free: this one
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False, errors="backslashreplace")
+
+
+def _fault(exc: Exception, argv: "list[str]") -> int:
+    """What nobody foresaw: a stream that takes nothing, or a fault of zopp."""
+    run = _verb(argv) == "run"
+    lost = False
+    for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except OSError:
+            # What it could not take goes nowhere, so that Python has nothing to complain about at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+            stream.flush()
+            lost = True
+    from zopp.errors import Unknown
+
+    if lost and isinstance(exc, OSError):
+        return _say(
+            Unknown(
+                f"the answer cannot be written ({exc.strerror})", code="unwritable",
+                hint="see whether there is room where it goes: df -h",
+            ), False, run=run,
+        )  # fmt: skip
+    if isinstance(exc, OSError) and (refused := _refused(exc)) is not None:
+        return _say(refused, _flagged(argv, "--json"), run=run)
+    # The text of a foreign exception may hold a value; its type and place do not.
+    debug = _flagged(argv, "--debug")
+    if debug:
+        _traceback(exc)
+    hint = "" if debug else "see where with --debug, which leaves values out"
+    fault = Unknown(f"unexpected {type(exc).__name__}; this is a fault of zopp", code="internal", hint=hint)
+    return _say(fault, _flagged(argv, "--json"), run=run)
+
+
+def _refused(exc: OSError) -> "ZoppError | None":
+    """What the system does not let us do, wherever that was; None for what zopp should have expected."""
+    import errno
+
+    from zopp.errors import Unknown
+    from zopp.printable import printable
+
+    place = printable(os.fsdecode(exc.filename)) if isinstance(exc.filename, (str, bytes)) else ""
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Unknown(f"cannot be used ({exc.strerror})", code="file.unwritable", place=place)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
+        return Unknown(f"the system cannot go on ({exc.strerror})", code="system", place=place)
+    return None
+
+
+def _verb(argv: "list[str]") -> str:
+    words = iter(argv)
+    # What follows -C is no verb, and `run` has exit codes of its own.
+    return next((word for word in words if not (word == "-C" and next(words, "")) and not word.startswith("-")), "")
 
 
 def _undo_coercion() -> None:
@@ -64,26 +135,14 @@ def _undo_coercion() -> None:
 def _main(argv: "list[str]") -> int:
     from zopp.errors import ZoppError
 
-    words = iter(argv)
-    # What follows -C is no verb, and `run` has exit codes of its own.
-    verb = next((word for word in words if not (word == "-C" and next(words, "")) and not word.startswith("-")), "")
-    as_json, debug = _flagged(argv, "--json"), _flagged(argv, "--debug")
     try:
         return _dispatch(argv)
+    except SystemExit:  # argparse printed its help
+        return 0
     except ZoppError as exc:
-        if debug:
+        if _flagged(argv, "--debug"):
             _traceback(exc)
-        return _say(exc, as_json, run=verb == "run")
-    except BrokenPipeError:
-        raise
-    except Exception as exc:
-        # The text of a foreign exception may hold a value; its type and place do not.
-        sys.stderr.write(f"zopp: error: unexpected {type(exc).__name__}; this is a fault of zopp\n")
-        if debug:
-            _traceback(exc)
-        else:
-            sys.stderr.write("zopp: hint: see where with --debug, which leaves values out\n")
-        return 125 if verb == "run" else 3
+        return _say(exc, _flagged(argv, "--json"), run=_verb(argv) == "run")
 
 
 def _flagged(argv: "list[str]", flag: str) -> bool:
@@ -99,7 +158,7 @@ def _traceback(exc: BaseException) -> None:
 
 
 def _say(exc: "ZoppError", as_json: bool, *, run: bool) -> int:
-    hint = exc.hint or _suggest(exc)
+    hint = _hint(exc)
     if as_json:
         import json
 
@@ -111,26 +170,37 @@ def _say(exc: "ZoppError", as_json: bool, *, run: bool) -> int:
     sys.stderr.write(f"zopp: error: {exc}\n")
     if hint:
         sys.stderr.write(f"zopp: hint: {hint}\n")
-    return 125 if run and exc.exit_code != 0 else exc.exit_code
+    own = exc.data.get("exit_code")  # what env(1) says of a command that cannot be run
+    return own if isinstance(own, int) else 125 if run else exc.exit_code
 
 
-def _suggest(exc: "ZoppError") -> str:
-    """Near names for something that does not exist, else those there are."""
+def _hint(exc: "ZoppError") -> str:
+    """The name that was meant where one does not exist, else what was to be said, else the names that there are, else
+    what can be done about such an error at all."""
+    from zopp.cli.hints import HINTS
+    from zopp.cli.nearest import nearest
+
     candidates = exc.data.get("candidates")
     if not isinstance(candidates, (list, tuple)) or not candidates:
-        return ""
-    import difflib
+        import shlex
 
-    wanted = exc.message.rsplit(" ", 1)[-1]
-    near = difflib.get_close_matches(wanted, [str(c) for c in candidates], n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]}?"
-    return "there is " + ", ".join(str(c) for c in candidates[:12]) + (" …" if len(candidates) > 12 else "")
+        hint = exc.hint or HINTS.get(exc.code, "")
+        for word, path in (("PLACE", exc.place), ("FOLDER", os.path.dirname(exc.place))):
+            hint = hint.replace(word, shlex.quote(path or "."))
+        return hint
+    names = [str(c) for c in candidates]
+    near = nearest(str(exc.data.get("wanted") or exc.message.rsplit(" ", 1)[-1]), names)
+    if near is not None:
+        return f"did you mean {near}?"
+    if exc.hint:
+        return exc.hint
+    return "there is " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
 
 
 def _dispatch(argv: "list[str]") -> int:
     from zopp._version import __version__
-    from zopp.cli.parser import Parser, global_flags
+    from zopp.cli.nearest import nearest
+    from zopp.cli.parser import GLOBAL_FLAGS, Parser, global_flags, near_flag
     from zopp.cli.verbs import ALIASES, HIDDEN, MODULES, SECRET
     from zopp.errors import UsageError
 
@@ -142,26 +212,43 @@ def _dispatch(argv: "list[str]") -> int:
         if words[0] in ("-V", "--version"):
             sys.stdout.write(f"zopp {__version__}\n")
             return 0
+        if words[0] not in GLOBAL_FLAGS:
+            near = near_flag(words[0].partition("=")[0], ("--help", "--version"))
+            raise UsageError(
+                "unknown option before the command" + (f"; did you mean {near}?" if near else ""),
+                hint="options stand behind the command: zopp COMMAND -e ENV",
+            )
         before.append(words.pop(0))
-        if before[-1] == "-C" and words:
+        if before[-1] == "-C":
+            if not words:
+                raise UsageError("needs a folder", place="-C", hint="zopp -C DIR COMMAND")
             before.append(words.pop(0))
-    if not words:
+    if not words and not before:
         return overview()
+    if not words:
+        raise UsageError("no command given", hint="zopp --help")
     verb = words.pop(0)
     if verb == "help":
-        if not words:
+        words = [word for word in words if not word.startswith("-")]
+        if words[:1] in ([], ["help"]):
             return overview()
-        verb, words = words[0], ["--help"]
+        verb, words = words[0], [*words[1:], "--help"]
     upstream = False
     if verb == "secret":
+        known = ", ".join(SECRET)
         if not words or words[0] not in SECRET:
-            raise UsageError("secret: must be one of " + ", ".join(SECRET), hint="zopp --help")
+            near = nearest(words[0], SECRET) if words else None
+            raise UsageError(
+                f"must be followed by one of {known}", place="secret",
+                hint=f"did you mean zopp secret {near}?" if near else "zopp --help",
+            )  # fmt: skip
         verb, upstream = SECRET[words.pop(0)], True
     elif verb in ALIASES:
         verb = ALIASES[verb][0]
     module_name = MODULES.get(verb) or HIDDEN.get(verb)
     if module_name is None:
-        raise UsageError(f"there is no command {verb}", candidates=list(MODULES), hint=_suggest_verb(verb))
+        near = nearest(verb, [*MODULES, *ALIASES, "secret", "help"])
+        raise UsageError(f"there is no command {verb}", hint=f"did you mean zopp {near}?" if near else "zopp --help")
     import importlib
 
     module = importlib.import_module(f"zopp.cli.{module_name}")
@@ -199,7 +286,11 @@ def _enter(folder: str) -> None:
             os.chdir(folder)
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it holds a NUL byte"
-        raise UsageError(f"cannot be entered ({why})", code="folder", place=folder) from None
+        from zopp.cli.inputs import near_path
+
+        raise UsageError(
+            f"cannot be entered ({why})", code="folder", place=folder, hint=near_path(os.getcwd(), folder)
+        ) from None
 
 
 def _hoist(words: "list[str]") -> "list[str]":
@@ -218,15 +309,6 @@ def _hoist(words: "list[str]") -> "list[str]":
             rest.append(words[at])
         at += 1
     return front + rest + words[end:]
-
-
-def _suggest_verb(verb: str) -> str:
-    import difflib
-
-    from zopp.cli.verbs import ALIASES, MODULES
-
-    near = difflib.get_close_matches(verb, [*MODULES, *ALIASES], n=1)
-    return f"did you mean zopp {near[0]}?" if near else "zopp --help"
 
 
 def overview() -> int:

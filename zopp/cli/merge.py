@@ -82,7 +82,9 @@ def _start(ctx: Context, args: argparse.Namespace, checkout: Checkout, told: _To
     if op is not None:
         raise UsageError(f"a {op.kind} is under way", code="merge.pending", hint="zopp merge --continue, or --abort")
     head, theirs = git.resolve(root, "HEAD"), git.resolve(root, args.branch)
-    if theirs is None or head is None:
+    if head is None:
+        raise NotFound("this branch has no commit yet", code="merge.root", hint=f"git checkout -b NAME {args.branch}")
+    if theirs is None:
         names = [name.split("/", 2)[2] for _, name in git.branches(root)]
         raise NotFound(f"there is no branch {args.branch}", code="merge.branch", candidates=names)
     if args.dry_run:

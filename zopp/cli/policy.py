@@ -14,7 +14,7 @@ import time
 
 from zopp.cli import sentences
 from zopp.cli.context import Context, table
-from zopp.cli.parser import Parser, add_change, add_env, epilog
+from zopp.cli.parser import Parser, add_action, add_change, add_env, epilog
 from zopp.errors import IntegrityError
 from zopp.keys import signing
 from zopp.policy import canonical, log, manifest as manifests, statement
@@ -37,20 +37,38 @@ EXAMPLES = epilog(
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp policy`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
-    actions.add_parser("show", help="the state in words", description="the state in words")
-    sub = actions.add_parser("log", help="every statement in words", description="every statement in words")
+    add_action(
+        actions, "show", "the state in words",
+        "Show the policy in words: people and devices, groups, roles, environments. Needs no key.",
+    )  # fmt: skip
+    sub = add_action(
+        actions,
+        "log",
+        "every statement in words",
+        "List every statement of the log in words, with its signer and time.",
+    )
     sub.add_argument("--raw", action="store_true", help="the lines as they stand")
-    sub = actions.add_parser("pull", help="fetch the server's log", description="fetch the server's log, verified")
+    sub = add_action(
+        actions, "pull", "fetch the server's log",
+        "Fetch the statements that the policy server has and this clone lacks; each is verified before it is written.",
+    )  # fmt: skip
     sub.add_argument("--replace", action="store_true", help="also where the log here parts from the server's")
     add_change(sub, yes=True)
-    sub = actions.add_parser("push", help="hand in what the server lacks", description="hand in what the server lacks")
+    sub = add_action(
+        actions, "push", "hand in what the server lacks",
+        "Hand in the statements here that the policy server lacks, after showing what they would do.",
+    )  # fmt: skip
     add_change(sub, yes=True)
-    sub = actions.add_parser("rebase", help="sign yours on top of theirs", description="sign yours on top of theirs")
+    sub = add_action(
+        actions, "rebase", "sign yours on top of theirs",
+        "Sign the statements of this branch again on top of another branch's, where both added some.",
+    )  # fmt: skip
     sub.add_argument("--onto", metavar="REV", help="the other side (default: what is being merged)")
     add_change(sub, yes=True)
-    sub = actions.add_parser(
-        "allowed-signers", help="for ssh-keygen -Y verify", description="writers' keys for ssh-keygen -Y verify"
-    )
+    sub = add_action(
+        actions, "allowed-signers", "for ssh-keygen -Y verify",
+        "Print the keys of an environment's writers as ssh-keygen -Y verify reads them. Needs no key.",
+    )  # fmt: skip
     add_env(sub)
 
 

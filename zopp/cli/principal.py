@@ -22,9 +22,10 @@ import socket
 from zopp.cli import citrust, vouch
 from zopp.cli.context import Context, read_passphrase_file, table
 from zopp.cli.init import slug
-from zopp.cli.parser import add_change, add_yes, epilog
+from zopp.cli.inputs import read_file
+from zopp.cli.parser import add_action, add_change, add_yes, epilog
 from zopp.cli.policychange import apply, conclude, nothing
-from zopp.errors import IntegrityError, NotFound, UsageError
+from zopp.errors import FormatError, IntegrityError, NotFound, UsageError
 from zopp.keys import agefile
 from zopp.keys.store import Store
 from zopp.policy import canonical, names, requests
@@ -50,14 +51,15 @@ EXAMPLES = epilog(
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp principal`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    from zopp.cli.parser import Parser
 
-    def action(name: str, text: str) -> Parser:
-        made = actions.add_parser(name, help=text, description=text)
-        assert isinstance(made, Parser)
-        return made
+    def action(name: str, text: str, said: str) -> argparse.ArgumentParser:
+        return add_action(actions, name, text, said)
 
-    ask = action("request", "make keys and print a request for an admin")
+    ask = action(
+        "request", "make keys and print a request for an admin",
+        "Make this device's keys if there are none, and print a request to be let in. Give it to an admin; no private "
+        "key is in it.",
+    )  # fmt: skip
     ask.add_argument("--user", metavar="HANDLE", help="your handle (default: from git's user.name)")
     ask.add_argument("--name", metavar="NAME", help="name of the device (default: HANDLE-HOST)")
     ask.add_argument("--service", metavar="NAME", help="a service instead of a person's device")
@@ -67,19 +69,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     signs.add_argument(
         "--for-ci", action="store_true", help="a service whose jobs use OIDC tokens: its signing key is not kept"
     )
-    add = action("add", "let a requested device or service in")
+    add = action(
+        "add", "let a requested device or service in",
+        "Let in the device or service that a request asks for. Compare the fingerprint with whoever made it; roles are "
+        "given by zopp grant.",
+    )  # fmt: skip
     add.add_argument("file", metavar="FILE", help="the request; - reads standard input")
     add.add_argument("--email", metavar="ADDRESS", help="e-mail of a new user, kept as a keyed tag only")
     add.add_argument("--cap", choices=("read", "write", "admin"), help="the most this device may have")
     add.add_argument("--digest", metavar="HASH", help="refuse a request with another fingerprint")
     _add_vouch(add)
     add_change(add, yes=True)
-    rekey = action("rekey", "let new keys of a device or service in, by its request")
+    rekey = action(
+        "rekey", "let new keys of a device or service in",
+        "Let new keys of a device or service in, in place of the old ones, by its request.",
+    )  # fmt: skip
     rekey.add_argument("file", metavar="FILE", help="the request; - reads standard input")
     rekey.add_argument("--digest", metavar="HASH", help="refuse a request with another fingerprint")
     _add_vouch(rekey)
     add_change(rekey, yes=True)
-    word = action("vouch", "give this device's word for a change of your own devices")
+    word = action(
+        "vouch", "give this device's word for a change of your own devices",
+        "Give this device's word for a change of your own devices, and print it for an admin (--vouch).",
+    )  # fmt: skip
     word.add_argument("file", metavar="FILE", nargs="?", help="a request, for a device or new keys; - reads it")
     word.add_argument("--enable", metavar="DEVICE", help="that this disabled device be let in again")
     word.add_argument(
@@ -88,32 +100,54 @@ def configure(parser: argparse.ArgumentParser) -> None:
     word.add_argument("--at-most", choices=("read", "write", "admin"), help="with FILE: the cap it is to get")
     word.add_argument("--digest", metavar="HASH", help="vouch without asking if the request has this fingerprint")
     add_yes(word)
-    adopt = action("adopt", "let in an age recipient without a signing key, as a reader")
+    adopt = action(
+        "adopt", "let in an age recipient without a signing key",
+        "Let in an age recipient without a signing key, as a reader.",
+    )  # fmt: skip
     adopt.add_argument("recipient", metavar="RECIPIENT", help="age1… or 'ssh-ed25519 AAAA…'")
     adopt.add_argument("--user", metavar="HANDLE", help="whose device it is; none: a service")
     adopt.add_argument("--name", metavar="NAME", required=True, help="its name")
     add_change(adopt)
-    action("list", "who holds keys")
-    action("current", "which principals this machine is")
-    use = action("use", "switch to another key of this machine")
-    use.add_argument("name", metavar="KEY")
-    recover = action("recover", "take the keys of a recovery file into use on this machine")
+    action("list", "who holds keys", "List the devices and services that hold keys, and whose they are. Needs no key.")
+    action(
+        "current", "which principals this machine is",
+        "Show which principals the keys of this machine are, and which key is in use. Exit 1 if none.",
+    )  # fmt: skip
+    use = action("use", "switch to another key of this machine", "Switch to another key of this machine.")
+    use.add_argument("name", metavar="KEY", help="its name, as current shows it")
+    recover = action(
+        "recover", "take the keys of a recovery file into use",
+        "Take the keys of a recovery file into use on this machine.",
+    )  # fmt: skip
     recover.add_argument("file", metavar="FILE", help="what `zopp init` told you to store offline")
     recover.add_argument("--name", default="recovery", metavar="KEY", help="its name here (default: recovery)")
     recover.add_argument("--passphrase-file", metavar="FILE", help="read its passphrase from FILE")
-    action("remember", "keep the passphrase in the keychain (extra: keychain)")
-    for verb, text in (
-        ("disable", "take a device or service out"),
-        ("enable", "let it, or an offboarded user, back in"),
-    ):
-        sub = action(verb, text)
-        sub.add_argument("name", metavar="PRINCIPAL" if verb == "disable" else "PRINCIPAL|USER")
+    action(
+        "remember", "keep the passphrase in the keychain (extra: keychain)",
+        "Keep the passphrase of the key in use in the system's keychain. Needs the extra zopp[keychain].",
+    )  # fmt: skip
+    for verb, text, said, name in (
+        (
+            "disable", "take a device or service out",
+            "Take a device or service out: what it could read gets new data keys, and the values are listed.",
+            "PRINCIPAL",
+        ),
+        (
+            "enable", "let it, or an offboarded user, back in",
+            "Let a disabled device or service, or an offboarded user, back in.", "PRINCIPAL|USER",
+        ),
+    ):  # fmt: skip
+        sub = action(verb, text, said)
+        sub.add_argument("name", metavar=name, help="as zopp principal list shows it")
         if verb == "enable":
             _add_vouch(sub)
         add_change(sub)
-    cap = action("cap", "the most that a device may have")
-    cap.add_argument("name", metavar="DEVICE")
-    cap.add_argument("role", metavar="ROLE", choices=("none", "read", "write", "admin", "clear"))
+    cap = action(
+        "cap", "the most that a device may have",
+        "Set the most that a device may have, whatever its user's roles are.",
+    )  # fmt: skip
+    cap.add_argument("name", metavar="DEVICE", help="as zopp principal list shows it")
+    cap.add_argument("role", metavar="ROLE", choices=("none", "read", "write", "admin", "clear"), help="clear: no cap")
     _add_vouch(cap)
     add_change(cap)
     citrust.configure(actions)
@@ -138,6 +172,8 @@ def _request(ctx: Context, args: argparse.Namespace) -> int:
     if args.service:
         return _service_request(ctx, args, ws.state.ws, at)
     user = args.user or slug(git.config(ws.root, "user.name") or ctx.env.get("USER", ""))
+    if args.user:
+        names.check_name(user)
     if not names.is_typed_name(user):
         raise UsageError("no handle for you could be found", hint="zopp principal request --user HANDLE")
     name = args.name or slug(f"{user}-{socket.gethostname().partition('.')[0]}")
@@ -200,7 +236,7 @@ def _print_request(ctx: Context, made: requests.Request) -> None:
 
 def _asked(ctx: Context, args: argparse.Namespace, question: str) -> requests.Request | None:
     """The request, shown and agreed to; None if the answer is no."""
-    asked = requests.parse(vouch.read_text(ctx, args.file))
+    asked = vouch.read_request(ctx, args.file)
     if args.digest and args.digest != asked.digest:
         raise UsageError("the request has another fingerprint", code="digest", place=args.file)
     name, user = asked.request["name"], asked.request["user"]
@@ -335,11 +371,7 @@ def _use(ctx: Context, args: argparse.Namespace) -> int:
 
 
 def _recover(ctx: Context, args: argparse.Namespace) -> int:
-    try:
-        with open(args.file, "rb") as file:
-            data = file.read(1 << 16)
-    except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=args.file) from None
+    data = read_file(ctx.cwd, args.file, 1 << 16)
 
     def words() -> str:
         if args.passphrase_file:
@@ -347,7 +379,13 @@ def _recover(ctx: Context, args: argparse.Namespace) -> int:
         return ctx.secret("passphrase of the recovery file")
 
     store = Store(userdirs.config(ctx.env))
-    made = store.import_recovery(data, words, args.name)
+    try:
+        made = store.import_recovery(data, words, args.name)
+    except FormatError as exc:
+        if exc.place == "recovery file":
+            exc.place = args.file
+            exc.hint = exc.hint or "it is the file that zopp init made: zopp-recovery-WORKSPACE.age"
+        raise
     store.use(made.name)
     state = ctx.workspace().state
     known = state.principal_by_recipient(made.recipient)

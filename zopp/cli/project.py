@@ -3,8 +3,9 @@
 import argparse
 
 from zopp.cli.context import Context
-from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.parser import Parser, add_action, add_change, epilog
 from zopp.cli.policychange import apply
+from zopp.errors import NotFound
 from zopp.repo import layout, settings as settings_module, subjects
 from zopp.repo.settings import Settings
 from zopp.repo.signer import require
@@ -15,13 +16,21 @@ EXAMPLES = epilog("zopp project list", "zopp project create web --folder web")
 def configure(parser: argparse.ArgumentParser) -> None:
     """The actions of `zopp project`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
-    actions.add_parser("list", help="list the projects", description="list the projects")
-    sub = actions.add_parser("create", help="make one", description="make a project")
-    sub.add_argument("name", metavar="PROJECT")
+    add_action(actions, "list", "list the projects", "List the projects of the workspace. Needs no key.")
+    sub = add_action(
+        actions,
+        "create",
+        "make one",
+        "Make a project of the workspace; with --folder also the zopp.toml that names it.",
+    )
+    sub.add_argument("name", metavar="PROJECT", help="its name")
     sub.add_argument("--folder", metavar="DIR", help="write its zopp.toml into this folder of the repository")
     add_change(sub)
-    sub = actions.add_parser("archive", aliases=["delete"], help="close one", description="close a project")
-    sub.add_argument("name", metavar="PROJECT")
+    sub = add_action(
+        actions, "archive", "close one", "Close a project with its environments.",
+        aliases=["delete"],
+    )  # fmt: skip
+    sub.add_argument("name", metavar="PROJECT", help="its name")
     add_change(sub)
 
 
@@ -54,5 +63,8 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
                 pins.save(userdirs.state(ctx.env), ws.checkout, ws.pin)
             return code
         scope = subjects.scope(draft.state, args.name)
+        if scope.kind != "project":
+            known = [subjects.shown(name) for name in draft.state.projects]
+            raise NotFound(f"there is no project {args.name}", code="project.unknown", candidates=known)
         require(draft.state, draft.signer.principal, "project.archive", draft.state.name)
         return apply(ctx, args, draft, [("project.archive", {"project": scope.name})])

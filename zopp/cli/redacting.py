@@ -82,6 +82,8 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
         fcntl.ioctl(next(end for end in terminals if end >= 0), termios.TIOCSCTTY, 0)
 
     masters = [stream.source for stream in streams if os.isatty(stream.source)]
+    from zopp.cli.run import not_run  # which calls this
+
     with _signals(masters) as begun:
         try:
             child = subprocess.Popen(
@@ -89,11 +91,9 @@ def run(command: Sequence[str], environ: Mapping[str, str], found: Mapping[bytes
                 preexec_fn=prepare if own else None,
             )  # fmt: skip
         except FileNotFoundError:
-            sys.stderr.write(f"zopp: error: {command[0]}: command not found\n")
-            return 127
+            raise not_run(command[0]) from None
         except OSError as exc:
-            sys.stderr.write(f"zopp: error: {command[0]}: {exc.strerror}\n")
-            return 126
+            raise not_run(command[0], exc) from None
         finally:
             for end in set(ends):
                 os.close(end)

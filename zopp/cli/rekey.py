@@ -35,7 +35,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             scope = subjects.scope(state, typed)
             chosen += [e for e in state.envs if _inside(e, scope)]
         if not chosen:
-            raise UsageError("there is no environment in that scope")
+            raise UsageError("there is no environment in that scope", hint="zopp env list")
         done: dict[str, list[rekey.FileWork]] = {}
         failed: dict[str, ZoppError] = {}
         for scope_name in dict.fromkeys(chosen):

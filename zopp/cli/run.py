@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from zopp.cli.context import Context
 from zopp.cli.parser import add_env, epilog
 from zopp.cli.reading import chosen, open_for_reading
-from zopp.errors import IntegrityError, UsageError
+from zopp.errors import IntegrityError, UsageError, ZoppError
 from zopp.exchange.names import check_name
 from zopp.exchange.scalars import scalar_text
 from zopp.keys.find import KEY_VARIABLES
@@ -63,7 +63,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     """Replace this process by the command."""
     command = ["/bin/sh", "-c", args.shell] if args.shell is not None else list(args.command)
     if args.shell is not None and args.command:
-        raise UsageError("--shell takes no further command")
+        raise UsageError("--shell takes no further command", hint="zopp run --shell STRING")
     if not command:
         raise UsageError("no command given", hint="zopp run -- COMMAND")
     ws, env = open_for_reading(ctx, args)
@@ -93,11 +93,16 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     try:
         os.execvpe(command[0], command, child)  # noqa: S606 - the point of the command; no shell is involved
     except FileNotFoundError:
-        sys.stderr.write(f"zopp: error: {command[0]}: command not found\n")
-        return 127
+        raise not_run(command[0]) from None
     except OSError as exc:
-        sys.stderr.write(f"zopp: error: {command[0]}: {exc.strerror}\n")
-        return 126
+        raise not_run(command[0], exc) from None
+
+
+def not_run(command: str, exc: OSError | None = None) -> ZoppError:
+    """Why a command did not start; env(1)'s exit codes."""
+    if exc is None:
+        return UsageError("command not found", code="run.not_found", place=command, exit_code=127)
+    return UsageError(str(exc.strerror), code="run.not_started", place=command, exit_code=126)
 
 
 def _redacted(

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from zopp.cli.context import Context
-from zopp.cli.parser import Parser, add_change, epilog
+from zopp.cli.inputs import read_file
+from zopp.cli.parser import Parser, add_action, add_change, epilog
 from zopp.errors import Unknown, UsageError
 
 EXAMPLES = epilog(
@@ -42,8 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-        return made
+        return add_action(actions, name, text, f"{text[:1].upper()}{text[1:]}.")
 
     sub = add("dev", "serve on this machine with a Postgres of its own")
     sub.add_argument("--port", type=int, metavar="N", help="port of 127.0.0.1 (default: 8420, then what it was before)")
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("serve", "serve with a Postgres of yours; settings come from ZOPP_SERVER_…")
     add("migrate", "bring the database to this version's schema")
     add("bootstrap", "print a one-time code that lets upload one workspace")
-    add("check", "what the self-check finds; exit 1 if anything")
+    add("check", "print what the self-check finds; exit 1 if anything")
     add("backup", "write everything to standard output, which is not a terminal")
     sub = add("restore", "bring the database up to a backup, and make the high-water file where it is missing")
     sub.add_argument("file", metavar="FILE", nargs="?", help="a backup; without it the database is taken as it is")
@@ -60,7 +60,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     configure_adopt(add("adopt", "have a server order this workspace's policy"))
     sub = add("kek", "rotate the key encryption key")
-    sub.add_argument("what", choices=("rotate",), help="rotate: from ZOPP_SERVER_KEK_FILE to ZOPP_SERVER_NEXT_KEK_FILE")
+    sub.add_argument(
+        "what",
+        metavar="WHAT",
+        choices=("rotate",),
+        help="rotate: from ZOPP_SERVER_KEK_FILE to ZOPP_SERVER_NEXT_KEK_FILE",
+    )
 
 
 def configure_adopt(parser: argparse.ArgumentParser) -> None:
@@ -195,13 +200,10 @@ def _backup(ctx: Context, args: argparse.Namespace) -> int:
 def _restore(ctx: Context, args: argparse.Namespace) -> int:
     from zopp_server import config, operate
 
-    try:
-        note = Path(ctx.cwd, args.checkpoint).read_bytes()
-    except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="checkpoint", place=args.checkpoint) from None
+    note = read_file(ctx.cwd, args.checkpoint)
     source = None if args.file is None else Path(ctx.cwd, args.file)
-    if source is not None and not source.is_file():
-        raise UsageError("is no file", code="backup", place=args.file)
+    if args.file is not None:
+        read_file(ctx.cwd, args.file, 1)  # what cannot be read is said before the database is touched
     sizes = _await(operate.restore(config.of(ctx.env), note, source))
     if ctx.as_json:
         ctx.data({"logs": sizes})

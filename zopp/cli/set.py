@@ -8,6 +8,7 @@ import argparse
 
 from zopp.cli.changing import Change, report_change
 from zopp.cli.context import Context, decode, read_stdin
+from zopp.cli.inputs import read_file
 from zopp.cli.parser import add_change, add_env, epilog
 from zopp.errors import UsageError
 from zopp.exchange.names import check_name
@@ -21,6 +22,11 @@ EXAMPLES = epilog(
     "zopp set TLS_KEY=@key.pem -e production -m 'new TLS key'",
     "zopp set db.port --type int < port.txt",
 )
+_FORMS = {
+    "int": "digits, of at most 64 bits; any text is: --type str",
+    "float": "a number like 0.5 or 1e3; any text is: --type str",
+    "bool": "true or false; any text is: --type str",
+}
 TYPES = ("str", "int", "float", "bool", "null")
 
 
@@ -76,11 +82,7 @@ def _text(ctx: Context, args: argparse.Namespace, key: str, source: str | None) 
         ctx.warn("a value on the command line ends up in the shell's history and in the process list")
         return str(args.value)
     if source is not None:
-        try:
-            with open(source, "rb") as file:
-                text = decode(file.read(), source)
-        except OSError as exc:
-            raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=source) from None
+        text = decode(read_file(ctx.cwd, source), source)
     elif args.type == "null":
         return ""
     elif ctx.interactive():
@@ -111,5 +113,5 @@ def _typed(text: str, kind: str) -> object:
         if kind == "null":
             return None
     except (ValueError, KeyError):
-        raise UsageError(f"the value is no {kind}", code="type") from None
+        raise UsageError(f"the value is no {kind}", code="type", hint=_FORMS[kind]) from None
     return text

@@ -53,7 +53,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             candidates = [printable(name(row[1])) for row in _rows(found)]
             raise NotFound(
                 f"{where} has no key {printable(args.key)} in {commit[:12]}",
-                code="key.missing", candidates=candidates,
+                code="key.missing", candidates=candidates, wanted=args.key,
             )  # fmt: skip
     for file in found.files.values():
         if file.sops is None:

@@ -56,7 +56,10 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
             ctx.out(text)
         return 0
     if args.genesis and args.genesis != state.ws:
-        raise UsageError("the log here begins with another hash", code="trust.mismatch", place=layout.POLICY)
+        raise UsageError(
+            "the log here begins with another hash", code="trust.mismatch", place=layout.POLICY,
+            hint="see with which: zopp workspace",
+        )  # fmt: skip
     default = ws.settings.default_env or ""
     new_project = ws.pin is not None and ws.pin.projects.get(ws.folder) != ws.project
     new_default = ws.pin is not None and ws.pin.default_envs.get(ws.folder, default) != default

@@ -1,14 +1,14 @@
 """`zopp principal vouch` and `--vouch`: the word of an admin's present device for one change of their devices (A20)."""
 
 import argparse
-import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from zopp.cli import fast
 from zopp.cli.context import Context
-from zopp.errors import Denied, IntegrityError, NotFound, UsageError
+from zopp.cli.inputs import read_file
+from zopp.errors import Denied, FormatError, IntegrityError, NotFound, UsageError
 from zopp.policy import requests, vouches
 from zopp.policy.roles import Principal
 from zopp.policy.state import State
@@ -23,13 +23,24 @@ LIFETIME = 7 * 24 * 3600
 
 def read_text(ctx: Context, path: str, limit: int = 1 << 16) -> bytes:
     """A request or vouch as a file, `-` for standard input."""
-    if path == "-":
-        return fast.stdin_bytes()
+    return read_file(ctx.cwd, path, limit)
+
+
+def read_request(ctx: Context, path: str) -> requests.Request:
+    """The request in a file, `-` for standard input."""
+    with sent(path, "a request is what this prints: zopp principal request > me.request"):
+        return requests.parse(read_text(ctx, path))
+
+
+@contextmanager
+def sent(path: str, hint: str) -> Iterator[None]:
+    """Name the file that somebody sent in what is wrong with it, and where one like it comes from."""
     try:
-        with open(os.path.join(ctx.cwd, path), "rb") as file:
-            return file.read(limit)
-    except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=path) from None
+        yield
+    except FormatError as exc:
+        exc.place = "standard input" if path == "-" else path
+        exc.hint = exc.hint or hint
+        raise
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:
@@ -48,7 +59,7 @@ def run(ctx: Context, args: argparse.Namespace) -> int:
     state, at = ws.state, max(now(), ws.state.at)
     until = at + LIFETIME
     if args.file is not None:
-        asked = requests.parse(read_text(ctx, args.file))
+        asked = read_request(ctx, args.file)
         if args.digest and args.digest != asked.digest:
             raise UsageError("the request has another fingerprint", code="digest", place=args.file)
         type_, data, lines = _of_request(state, asked, args.at_most, at)
@@ -183,7 +194,8 @@ def statement(ctx: Context, args: argparse.Namespace, draft: Draft, type_: str, 
         return
     if args.vouch == "-" and getattr(args, "file", "") == "-":
         raise UsageError("the request and the vouch cannot both come from standard input")
-    given = vouches.parse(read_text(ctx, args.vouch))
+    with sent(args.vouch, "a vouch is what this prints: zopp principal vouch FILE"):
+        given = vouches.parse(read_text(ctx, args.vouch))
     _fitting(draft.state, given, type_, data)
     try:
         draft.statement(type_, {**data, "vouch": dict(given.field)})

@@ -11,7 +11,9 @@ EXAMPLES = epilog("zopp workspace", "zopp workspace --json")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of `zopp workspace`."""
-    parser.add_argument("action", nargs="?", choices=("show", "list"), default="show", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "action", metavar="ACTION", nargs="?", choices=("show", "list"), default="show", help=argparse.SUPPRESS
+    )
 
 
 def run(ctx: Context, args: argparse.Namespace) -> int:

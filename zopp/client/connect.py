@@ -45,7 +45,7 @@ def server_of(state: State, key: SigningKey, env: Mapping[str, str]) -> Server:
         raise IntegrityError(
             f"the policy of workspace {state.name} names no policy server",
             code="server.none",
-            hint="an admin of the workspace has to run: zopp server adopt",
+            hint="an admin of the workspace has to run: zopp server adopt URL",
         )
     return Server(found.origin, found.log_key, key, tls=Tls.of(env))
 

@@ -118,13 +118,35 @@ def decide(state: State, principal: str, action: str, scope: Scope | str) -> Dec
     role = Role(t.eff(principal, key))
     if role >= needs.role:
         if needs.human and p.user is None:
-            return Deny("not_human", f"{action} is for people, and {principal} is a service", "")
+            where = state._scope_of(key)
+            return Deny(
+                "not_human",
+                f"{principal} may not {_words(action)} {where}: it is a service, and that is for people",
+                "",
+            )
         return Allow("role", role)
     return _why(state, principal, action, key, needs.role, role)
 
 
-# How a refusal says what was tried; other actions are named as they are.
+# How a refusal says what was tried; `read`, `release` and `write` are words already.
 _WORDS = {
+    "audit.read": "read the audit log of",
+    "oidc_rule.set": "let CI jobs act in",
+    "oidc_rule.remove": "take rules for CI jobs from",
+    "group.member.add": "add to groups with roles on",
+    "group.member.remove": "take from groups with roles on",
+    "env.kind": "change the kind of",
+    "env.serverkey": "change the server key of",
+    "env.breakglass": "change the break-glass key of",
+    "project.archive": "archive projects of",
+    "user.add": "add people to",
+    "user.enable": "let people back into",
+    "principal.rekey": "let new keys into",
+    "principal.enable": "let devices back into",
+    "flag.remove": "take auditors from",
+    "server.set": "name the policy server of",
+    "invite.redeem": "countersign invites to",
+    "invite.revoke": "end invites to",
     "binding.set": "give roles on",
     "binding.remove": "take roles on",
     "group.create": "make groups in",
@@ -143,12 +165,16 @@ _WORDS = {
 }
 
 
+def _words(action: str) -> str:
+    return _WORDS.get(action, action)
+
+
 def _why(state: State, principal: str, action: str, key: str, needed: Role, role: Role) -> Deny:
     t = state._tables
     p = t.principals[principal]
     where = state._scope_of(key)
     missing = str(needed)
-    verb = _WORDS.get(action, f"do {action} on" if "." in action else action)
+    verb = _words(action)
     base = t.base(p.holder, key)
     if base >= needed:
         if p.cap is not None and p.cap < needed:

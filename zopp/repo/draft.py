@@ -71,7 +71,13 @@ class Draft:
             type_, data, ws=self.state.ws, seq=self.state.seq + 1, prev=self.state.head, at=at, by=self.signer.principal
         )
         line = statement.seal(body, [self.signer.key.sign(statement.to_sign(body))])
-        self.state = policy_apply.apply(self.state, statement.parse(line))
+        try:
+            self.state = policy_apply.apply(self.state, statement.parse(line))
+        except IntegrityError as exc:
+            # Nobody has seen this statement: its number says nothing to whoever asked for it.
+            exc.message = exc.message.removeprefix(f"statement {self.state.seq + 1} ({type_}): ")
+            exc.hint = exc.hint or "see what is there with: zopp policy show"
+            raise
         self.lines.append(line)
 
     def put(self, path: str, data: bytes | None) -> None:

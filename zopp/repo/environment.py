@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from zopp import sopsfile
 from zopp._fast import json_parse, sha256, sha512
-from zopp.errors import IntegrityError, NotFound, UsageError, ZoppError
+from zopp.errors import IntegrityError, NotFound, Unknown, UsageError, ZoppError
 from zopp.keys import sshsig
 from zopp.policy import manifest as manifests
 from zopp.policy.findings import Finding
@@ -63,16 +63,27 @@ def finding(code: str, severity: str, message: str, place: str = "", *, rule: in
     return Finding(code, severity, message, place, rule)
 
 
-def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str:
-    """The environment in statements that people call `name` (None: the default of zopp.toml or ZOPP_ENV)."""
+def project_of(ws: Workspace, project: str | None) -> str:
+    """The project that is meant (None: that of ZOPP_PROJECT, else of zopp.toml). NotFound with those there are."""
+    from_env = "" if project or not ws.env.get("ZOPP_PROJECT") else "ZOPP_PROJECT"
     project = project or ws.env.get("ZOPP_PROJECT") or ws.project
-    name = name or ws.env.get("ZOPP_ENV") or _default(ws)
-    if project not in {p.partition("@")[0] for p in ws.state.projects}:
+    known = [name.partition("@")[0] for name in ws.state.projects]
+    if project not in known:
         raise NotFound(
             f"workspace {ws.state.name} has no project {project}",
             code="project.unknown",
-            candidates=[p.partition("@")[0] for p in ws.state.projects],
+            place=from_env,
+            candidates=known,
         )
+    return project
+
+
+def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str:
+    """The environment in statements that people call `name` (None: the default of zopp.toml or ZOPP_ENV)."""
+    project = project_of(ws, project)
+    # Nobody looks for a mistake in the environment unless it is named.
+    from_env = "" if name or not ws.env.get("ZOPP_ENV") else "ZOPP_ENV"
+    name = name or ws.env.get("ZOPP_ENV") or _default(ws)
     if name is None:
         raise UsageError(
             "no environment given and none is the default",
@@ -82,7 +93,10 @@ def scope_of(ws: Workspace, name: str | None, project: str | None = None) -> str
     found = [scope for scope in ws.state.envs if people_name(scope) == f"{project}/{name}"]
     if not found or "@" in name:
         raise NotFound(
-            f"project {project} has no environment {name}", code="env.unknown", candidates=names(ws, project)
+            f"project {project} has no environment {name}",
+            code="env.unknown",
+            place=from_env,
+            candidates=names(ws, project),
         )
     return found[0]
 
@@ -339,9 +353,11 @@ def require_changeable(env: Environment, *, on_old_base: bool = False, rekeying:
         )
 
 
-def refusal(env: Environment, findings: list[Finding]) -> IntegrityError:
+def refusal(env: Environment, findings: list[Finding]) -> ZoppError:
     """One error for the findings of an environment, with the command that mends the first of them."""
     first = findings[0]
+    if first.code == "file.unreadable":  # nothing is known to be wrong
+        return Unknown(first.message, code=first.code, place=first.place)
     more = f" (and {len(findings) - 1} more; see `zopp verify`)" if len(findings) > 1 else ""
     scope = f"{env.project}/{env.name}"
     if first.code == "file.changed":

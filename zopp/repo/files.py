@@ -66,6 +66,9 @@ def _open_parent(root: str, path: str, *, made: "set[str] | None" = None) -> "tu
     except FileNotFoundError:
         os.close(fd)
         raise NotFound("no such file", code="file.missing", place=path) from None
+    except PermissionError as exc:
+        os.close(fd)
+        raise Unknown(f"its folder cannot be entered ({exc.strerror})", code="file.unreadable", place=path) from None
     except OSError:
         os.close(fd)
         # ELOOP on Linux, ENOTDIR when O_DIRECTORY meets a link

@@ -67,7 +67,7 @@ class Checkout:
 
 
 def find_checkout(start: str) -> Checkout:
-    """The working copy that holds the folder `start`. NotFound `git.missing` outside one."""
+    """The working copy that holds the folder `start`. NotFound `repository.missing` outside one."""
     folder = os.path.realpath(start)
     while True:
         git = os.path.join(folder, ".git")
@@ -88,7 +88,7 @@ def find_checkout(start: str) -> Checkout:
             return Checkout(folder, git_dir, common)
         parent = os.path.dirname(folder)
         if parent == folder:
-            raise NotFound("not inside a git working copy", code="git.missing", place=start)
+            raise NotFound("not inside a git working copy", code="repository.missing", place=start)
         folder = parent
 
 

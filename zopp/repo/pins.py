@@ -103,8 +103,10 @@ def _load(path: str, origin: str) -> "Pin | None":
             text = file.read()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError):
-        raise Unknown("cannot be read", code="pin.unreadable", place=path) from None
+    except OSError as exc:
+        raise Unknown(f"cannot be read ({exc.strerror})", code="file.unreadable", place=path) from None
+    except UnicodeDecodeError:
+        raise Unknown("is damaged", code="pin.unreadable", place=path, hint="zopp trust --reset") from None
     try:
         raw = _fast.json_parse(text)
         if raw["v"] != 1:

@@ -36,6 +36,9 @@ def sides(checkout: Checkout, onto: str | None) -> tuple[bytes, bytes, str]:
     theirs = onto or (heads[0] if len(heads) == 1 else None)
     if theirs is None:
         raise UsageError("no merge is under way", code="rebase.none", hint="zopp policy rebase --onto BRANCH")
+    if onto and git.resolve(checkout.root, onto) is None:
+        known = [name.split("/", 2)[2] for _, name in git.branches(checkout.root)]
+        raise NotFound(f"there is no branch {onto}", code="rebase.branch", candidates=known)
     ours, other = git.show(checkout.root, "HEAD", layout.POLICY), git.show(checkout.root, theirs, layout.POLICY)
     if ours is None or other is None:
         raise NotFound(f"{theirs} and HEAD do not both have a policy log", code="rebase.none", place=layout.POLICY)

@@ -81,7 +81,9 @@ def all_steps_back(history: History, steps: int) -> Target:
         if left == 0 and here is not None:
             return Target(here)
     raise NotFound(
-        f"the environment has not had {steps} changes", code="version.none", hint="see them with: zopp history"
+        f"the environment has not had {steps} change{'s' * (steps != 1)}",
+        code="version.none",
+        hint="see them with: zopp history",
     )
 
 

@@ -48,10 +48,13 @@ def reader(ws: Workspace, ask: Callable[[str], str] | None = None) -> Signer | N
     raise Unknown(
         f"no signing key of yours belongs to a principal of workspace {ws.state.name} (tried {looked})",
         code="signing_key.none",
-        hint=CI_NEEDS if in_ci(ws.env) else "see where keys are looked for with: zopp doctor",
+        hint=next((p.hint for p in found.problems if p.hint), "")
+        or (CI_NEEDS if in_ci(ws.env) else LOOKED_FOR if found.key or found.problems else NEWCOMER),
     )
 
 
+LOOKED_FOR = "see where keys are looked for with: zopp doctor"
+NEWCOMER = f"a newcomer asks to be let in with: zopp trust && zopp principal request > me.request; else {LOOKED_FOR}"
 CI_NEEDS = (
     "this job needs ZOPP_SIGNING_KEY, or an OIDC token: permissions: {id-token: write} on GitHub, "
     "id_tokens: {ZOPP_ID_TOKEN: {aud: …}} on GitLab; see zopp doctor"
@@ -62,7 +65,10 @@ def require(state: State, principal: str, action: str, scope: str) -> None:
     """Denied unless `state` lets `principal` do `action` on the typed `scope`."""
     decision = decisions.decide(state, principal, action, scope)
     if isinstance(decision, decisions.Deny):
-        shown = people_name(scope) if "/" in scope else scope.partition("@")[0]
+        # A role inside of where an action is judged would not do.
+        at = decisions.ACTIONS[action].scope
+        judged = state.name if at == "workspace" else scope.partition("/")[0] if at == "project" else scope
+        shown = people_name(judged) if "/" in judged else judged.partition("@")[0]
         raise Denied(
             decision.reason,
             subject=principal,

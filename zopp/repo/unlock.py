@@ -111,7 +111,7 @@ def _own_entry(ws: Workspace, env: Environment, sops: SopsFile, keyring: Keyring
             hint=next((p.hint for p in keyring.found.problems if p.hint), "")
             or (
                 "see where keys are looked for with: zopp doctor"
-                if keyring.found.identities or keyring.found.locked
+                if keyring.found.identities or keyring.found.locked or keyring.found.problems
                 else "a newcomer asks to be let in with: zopp trust && zopp principal request > me.request"
             ),
         )

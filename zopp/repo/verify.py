@@ -54,7 +54,7 @@ def verify(start: str, env: Mapping[str, str], *, require_latest: bool = False) 
     try:
         anchor = find_anchor(start, env)
     except ZoppError as exc:
-        if exc.code in ("workspace.missing", "git.missing"):
+        if exc.code in ("workspace.missing", "repository.missing"):
             raise  # nothing to check
         report.add_error(exc)
         return report

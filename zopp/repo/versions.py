@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zopp import sopsfile
-from zopp.errors import Denied, FormatError, NotFound, ZoppError
+from zopp.errors import Denied, FormatError, IntegrityError, NotFound, ZoppError
 from zopp.policy import manifest as manifests
 from zopp.policy.manifest import FileEntry, Manifest
 from zopp.printable import printable
@@ -58,7 +58,10 @@ def commit_of(root: str, revision: str) -> str:
         from zopp.repo.history import shallow
 
         hint = "this clone is shallow: git fetch --unshallow" if shallow(root) else "see the commits with: zopp history"
-        raise NotFound(f"there is no commit {printable(revision[:80])}", code="revision.unknown", hint=hint)
+        known = [name.split("/", 2)[2] for _, name in git.branches(root)]
+        raise NotFound(
+            f"there is no commit {printable(revision[:80])}", code="revision.unknown", hint=hint, candidates=known
+        )
     return found
 
 
@@ -82,7 +85,7 @@ def read(ws: Workspace, scope: str, commit: str | None, batch: git.Batch, also: 
     for path in manifest.files if manifest is not None else sorted(set(also)):
         try:
             data = at(path)
-        except ZoppError:
+        except IntegrityError:
             continue  # a link or a folder, which `verify` names
         if data is None:
             continue

@@ -148,7 +148,9 @@ class Anchor:
         try:
             data = files.read(self.checkout.root, layout.POLICY)
         except NotFound:
-            raise IntegrityError("the policy log is gone", code="anchor.lost", place=layout.POLICY) from None
+            raise IntegrityError(
+                "the policy log is gone", code="anchor.lost", place=layout.POLICY, hint="git checkout HEAD -- .zopp"
+            ) from None
         try:
             state = fold(data, self.settings.genesis)
         except ZoppError as exc:

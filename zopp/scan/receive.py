@@ -72,7 +72,7 @@ def commits(environ: "Mapping[str, str]", wanted: str, *, options: "Any" = None)
     try:
         common = staged.git_folders(environ)[1]
     except ZoppError:
-        raise NotFound("not inside a git repository", code="git.missing") from None
+        raise NotFound("not inside a git repository", code="repository.missing") from None
     if git.asked("rev-list", "-n", "1", *wanted.split(), "--") is None:
         raise UsageError("git knows no such range", code="scan.range", hint="zopp scan --range origin/main..HEAD")
     return _judge("range", git, environ, [], wanted.split(), exceptions=True, own=common, options=options)

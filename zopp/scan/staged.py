@@ -87,7 +87,7 @@ def scan(environ: "Mapping[str, str]", *, options: "Any" = None) -> Result:
     try:
         folders = git_folders(environ)
     except ZoppError:
-        raise NotFound("not inside a git repository", code="git.missing") from None
+        raise NotFound("not inside a git repository", code="repository.missing") from None
     diff = git.start("diff", "--cached", *DIFF)
     objects = Objects(git)
     try:

@@ -62,7 +62,7 @@ def paths(environ: "Mapping[str, str]", names: "list[str]", *, options: "Any" = 
             inner = os.path.relpath(full, root)
             found[full if inner.startswith("../") else inner] = None
         else:
-            raise UsageError("there is no such file", code="scan.missing", place=printable(name))
+            raise UsageError("there is no such file", code="scan.missing", place=printable(name), hint="git ls-files")
     return _judge(root, list(found), environ, result, options)
 
 
@@ -73,7 +73,7 @@ def tracked(environ: "Mapping[str, str]", *, options: "Any" = None) -> Result:
     git = Git(root, environ)
     listing = git.asked("ls-files", "-s", "-z")
     if listing is None:
-        raise NotFound("not inside a git repository", code="git.missing", hint="zopp scan PATH…")
+        raise NotFound("not inside a git repository", code="repository.missing", hint="zopp scan PATH…")
     return _judge(root, _listed(listing), environ, result, options)
 
 

@@ -131,7 +131,7 @@ def test_run_gives_the_child_the_same_environment(shop: Workshop) -> None:
 
 def test_a_command_that_is_not_there_is_127(shop: Workshop) -> None:
     done = shop.zopp("run", "-e", "staging", "--", "no-such-command", code=127)
-    assert done.stderr == b"zopp: error: no-such-command: command not found\n"
+    assert done.stderr.startswith(b"zopp: error: no-such-command: command not found\nzopp: hint: ")
 
 
 def test_set_says_where_and_how_many_read_it(shop: Workshop) -> None:

@@ -5,11 +5,11 @@ dialects to choose from. $NAME is never expanded, nothing is run.
 """
 
 import argparse
-import difflib
 from dataclasses import replace
 
 from zopp.cli.context import Context
 from zopp.cli.importing.reading import read_source
+from zopp.cli.nearest import nearest
 from zopp.cli.parser import epilog
 from zopp.errors import UsageError
 from zopp.exchange import dotenv
@@ -39,8 +39,8 @@ def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
     try:
         data, locator = read_source(ctx, args.file, most=dotenv.MAX_BYTES)
     except UsageError as exc:
-        near = difflib.get_close_matches(args.file, args.sources, n=1)
-        exc.hint = f"did you mean zopp import {near[0]}?" if near else ""
+        near = nearest(args.file, args.sources)
+        exc.hint = f"did you mean zopp import {near}?" if near else exc.hint
         raise
     reading = source.read(data, locator, dialect=args.dialect, choices=mapped.reading, expand=args.expand)
     mapped.read_as({entry.name for entry in reading.entries} | {left.name for left in reading.left})

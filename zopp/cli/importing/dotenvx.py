@@ -10,8 +10,8 @@ import os
 
 from zopp.cli.context import Context
 from zopp.cli.importing.reading import add_file, placed, read_one
+from zopp.cli.inputs import unreadable
 from zopp.cli.parser import epilog
-from zopp.errors import UsageError
 from zopp.exchange import dotenv
 from zopp.exchange.entry import Reading
 from zopp.exchange.mapfile import MapFile
@@ -48,11 +48,9 @@ def _keys(ctx: Context, path: str, *, wanted: bool) -> dict[str, str]:
     try:
         with open(os.path.join(ctx.cwd, path), "rb") as file:
             data = file.read(dotenv.MAX_BYTES + 1)
-    except FileNotFoundError:
-        if wanted:
-            raise UsageError("cannot be read (No such file or directory)", code="file", place=path) from None
-        return {}
     except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=path) from None
+        if isinstance(exc, FileNotFoundError) and not wanted:
+            return {}
+        raise unreadable(exc, path, ctx.cwd) from None
     with placed(path):
         return source.keys_of(data)

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from zopp.cli.context import Context
+from zopp.cli.inputs import read_file
 from zopp.errors import UsageError, ZoppError
 from zopp.exchange import documents
 from zopp.exchange.entry import Progress, Reading
@@ -68,14 +68,10 @@ def read_source(ctx: Context, path: str, *, most: int) -> tuple[bytes, str]:
     """(bytes, locator) of a typed path, `-` being standard input. The locator is the path below the git root; a path
     of this machine has no business in the repository, so beside it the base name says enough. UsageError if it cannot
     be read or has more than `most` bytes."""
+    data = _limited(read_file(ctx.cwd, path, most + 1), most, "standard input" if path == "-" else path)
     if path == "-":
-        return _limited(sys.stdin.buffer.read(most + 1), most, "standard input"), "-"
+        return data, "-"
     full = os.path.join(ctx.cwd, path)
-    try:
-        with open(full, "rb") as file:
-            data = _limited(file.read(most + 1), most, path)
-    except OSError as exc:
-        raise UsageError(f"cannot be read ({exc.strerror})", code="file", place=path) from None
     root = layout.find_checkout(ctx.cwd).root
     real = os.path.realpath(full)
     return data, os.path.relpath(real, root) if real.startswith(root + os.sep) else os.path.basename(real)

@@ -9,6 +9,7 @@ import os
 
 from zopp.cli.context import Context
 from zopp.cli.importing.reading import extra_missing, progress, quiet_libraries
+from zopp.cli.inputs import unreadable
 from zopp.cli.parser import epilog
 from zopp.errors import UsageError
 from zopp.exchange.entry import Reading
@@ -131,10 +132,13 @@ def _first(ctx: Context, path: str, *, required: bool) -> str:
     try:
         with open(os.path.join(ctx.cwd, path), "rb") as file:
             return file.read(_MAX_FILE).decode().strip()
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         if required:
-            raise UsageError("cannot be read", code="file", place=path) from None
-        return ""
+            raise UsageError("is not UTF-8 text", code="not_utf8", place=path) from None
+    except OSError as exc:
+        if required:
+            raise unreadable(exc, path, ctx.cwd) from None
+    return ""
 
 
 def _file(ctx: Context, path: str) -> str:
