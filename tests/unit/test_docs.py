@@ -315,9 +315,7 @@ def test_what_a_page_says_to_type_is_taken(page: Path) -> None:
 
 
 def test_a_flag_that_is_not_there_is_found() -> None:
-    assert _unknown("zopp get KEY --none  a remark", whole=True) == [
-        "zopp get KEY --none: unknown option"
-    ]
+    assert _unknown("zopp get KEY --none  a remark", whole=True) == ["zopp get KEY --none: unknown option"]
     assert _unknown("echo x | zopp set", whole=True) != []
     assert _unknown("zopp invite create EMAIL --role write", whole=False) != []
     assert _unknown("zopp invite create … --expires 7d", whole=False) == []
