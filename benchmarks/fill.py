@@ -27,7 +27,8 @@ def files(ctx: Context, count: int) -> None:
         for number, name in enumerate(names):
             key = os.urandom(32)
             tree = sopsfile.Tree([sopsfile.from_plain({f"F{number}_K{k}": f"value {k}" for k in range(10)})])
-            data = sopsfile.encrypt(tree, "yaml", key, (draft.wrap(env, key),), lastmodified=timestamp(draft.now))
+            groups = draft.wrap(env, key).groups
+            data = sopsfile.encrypt(tree, "yaml", key, groups, lastmodified=timestamp(draft.now))
             draft.secrets(env, name, data, key, made=True)
         draft.commit()
 
