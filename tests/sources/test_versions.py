@@ -10,7 +10,7 @@ import pytest
 
 from tests.sources.test_importing import CANARY, state, values
 from tests.support import Team, User
-from zopp.cli.importing import dotenv
+from zopp.cli.importing import applying, dotenv
 from zopp.exchange.entry import Entry, Reading
 from zopp.repo import git, journal, series
 
@@ -87,6 +87,19 @@ def test_stopping_anywhere_leaves_everything_as_it_was(
     assert index(alice) == staged
     alice.ok("verify", "--require-latest")
     alice.ok(*WORDS)
+    assert values(alice, "dev")["A1"] == "a3"
+    alice.ok("verify", "--require-latest")
+
+
+def test_what_is_done_stays_though_nobody_listens_to_the_end(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while it says what remains, for instance at the question whether to remove the file."""
+
+    def stop(*args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(applying.Importing, "_conclude", stop)
+    assert alice.zopp(*WORDS).code == 130
+    assert alice.git("log", "--format=%s", "-n", "1") == "move"
     assert values(alice, "dev")["A1"] == "a3"
     alice.ok("verify", "--require-latest")
 

@@ -69,7 +69,7 @@ def test_bytes_of_any_kind_go_through(form: bytes, before: bytes, after: bytes, 
     text = before + form + after
     made = redact({form: "A"}, text[:cut], text[cut:])
     assert made == reference({form: "A"}, text)
-    assert form not in made.replace(b"[redacted:A]", b"") or form in b"[redacted:A]"
+    assert not any(form in piece for piece in made.split(b"[redacted:A]"))
 
 
 def masked(*outputs: bytes, value: str = VALUE) -> None:

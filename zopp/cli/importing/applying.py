@@ -66,12 +66,15 @@ class Importing:
                 return self._conclude(draft, drafted, commit)
             series = Series(draft.ws.checkout)
         try:
-            return self._with_versions(earlier, series, drafted.plan)
+            draft, done, commit = self._with_versions(earlier, series)
         except BaseException:
             series.undo()
             raise
+        # What was agreed to is what is told: some of it an earlier commit has written. From here on nothing is undone,
+        # though nobody may listen any more.
+        return self._conclude(draft, _Drafted(drafted.plan, done.envs, done.targets), commit)
 
-    def _with_versions(self, earlier: list[Reading], series: Series, agreed: Plan) -> int:
+    def _with_versions(self, earlier: list[Reading], series: Series) -> tuple[Draft, _Drafted, str | None]:
         """Commit earlier versions, oldest first, then the newest. Each is a change of its own, planned on what is there
         by then."""
         args, ctx = self.args, self.ctx
@@ -85,9 +88,7 @@ class Importing:
             drafted = self._draft(draft, self.reading)
             self._require(drafted)
             series.add(draft.changes)
-            commit = self._write(draft, drafted, args.message)
-        # What was agreed to is what is told: some of it an earlier commit has written.
-        return self._conclude(draft, _Drafted(agreed, drafted.envs, drafted.targets), commit)
+            return draft, drafted, self._write(draft, drafted, args.message)
 
     @property
     def _place(self) -> str:
