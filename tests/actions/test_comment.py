@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.actions.conftest import SECRET, Forge
-from tests.support import ROOT
+from tests.support import ROOT, script
 
 BODY = "<!-- zopp review -->\n### zopp: CLEAN\n"
 
 
-def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zopp_comment", ROOT / "actions/comment.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-comment = _module()
+comment = script("actions/comment.py")
 
 
 def gitlab(forge: Forge):

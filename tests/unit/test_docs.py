@@ -6,10 +6,10 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.support import script
 from zopp.cli import main
 from zopp.cli.parser import Parser, global_flags
 from zopp.cli.verbs import VERBS
@@ -178,17 +178,8 @@ def parser_help(parser: object, action: str) -> str:
     return str(actions.choices[action].format_help())
 
 
-def _page() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs/make_cli.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_reference_is_what_the_commands_say() -> None:
-    assert _page().page() == (ROOT / "docs/reference/cli.md").read_text(), "run: make docs"
+    assert script("docs/make_cli.py").page() == (ROOT / "docs/reference/cli.md").read_text(), "run: make docs"
 
 
 @pytest.mark.parametrize(("verb", "module"), [(verb, module) for verb, module, _ in VERBS])

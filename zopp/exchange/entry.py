@@ -13,7 +13,7 @@ from typing import Any, Literal
 Key = tuple[str, ...]
 # str, int, float, bool or None; or a list of them, dicts and lists, which only a structured file keeps.
 Plain = Any
-Todo = Literal["delete", "change", "stale", "consumer"]
+Todo = Literal["delete", "change", "stale"]
 # (read so far, of how many; 0 if that is not known)
 Progress = Callable[[int, int], None]
 
@@ -21,7 +21,6 @@ TODOS: Mapping[Todo, str] = {
     "delete": "delete at the source",
     "change": "change at their origin, as they lay where others could read them",
     "stale": "changed by the source itself, so the copy here goes stale",
-    "consumer": "still read from the source",
 }
 
 

@@ -7,7 +7,7 @@ several Secrets in one file the Secret's name stands before each key, unless a m
 import argparse
 
 from zopp.cli.context import Context
-from zopp.cli.importing.reading import add_file, add_format, format_of, read_one
+from zopp.cli.importing.reading import add_file, add_format, read_format
 from zopp.cli.parser import epilog
 from zopp.exchange.entry import Reading
 from zopp.exchange.mapfile import MapFile
@@ -28,8 +28,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def read(ctx: Context, args: argparse.Namespace, mapped: MapFile) -> Reading:
     """Read the file."""
-
-    def parse(data: bytes, locator: str) -> Reading:
-        return source.read(data, locator, form=format_of(args.format, args.file, data, source.FORMATS))
-
-    return read_one(ctx, args.file, parse, in_clear=True)
+    return read_format(ctx, args, source)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from zopp.cli.context import Context
 from zopp.cli.inputs import read_file
@@ -35,6 +36,24 @@ def read_one(
     with placed(path):
         reading = read(data, locator)
     return replace(reading, plaintext=path if in_clear and path != "-" else "")
+
+
+class _Formats(Protocol):
+    """A source whose exports come in several formats."""
+
+    @property
+    def FORMATS(self) -> Sequence[str]: ...
+
+    def read(self, data: bytes, locator: str, *, form: str) -> Reading: ...
+
+
+def read_format(ctx: Context, args: argparse.Namespace, source: _Formats) -> Reading:
+    """FILE in one of the source's formats, as `add_format` has it; its values lie in it as they are."""
+
+    def parse(data: bytes, locator: str) -> Reading:
+        return source.read(data, locator, form=format_of(args.format, args.file, data, source.FORMATS))
+
+    return read_one(ctx, args.file, parse, in_clear=True)
 
 
 @contextmanager
