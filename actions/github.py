@@ -93,6 +93,7 @@ class Step:
             return refuse("mode review needs the input range outside of a pull request")
         strict = ["--strict-schema"] if self.asked("STRICT_SCHEMA") == "true" else []
         path = Path(self.given["RUNNER_TEMP"], "zopp-comment.md")
+        path.unlink(missing_ok=True)  # of an earlier step, whose answer would be taken for this one's
         answer = self.zopp("review", span, "--json", "--comment", str(path), *strict)
         self.report(answer.stdout)
         body = path.read_text(encoding="utf-8") if path.exists() else ""

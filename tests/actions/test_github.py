@@ -145,6 +145,16 @@ def test_a_review_needs_no_key_and_keeps_one_comment(job: Job, forge: Forge) -> 
     assert {header for _, _, header in forge.asked} == {"Bearer test-token-of-no-forge"}
 
 
+def test_a_review_that_cannot_tell_does_not_repeat_an_earlier_one(job: Job, forge: Forge) -> None:
+    alice = job.alice
+    base = alice.git("rev-parse", "HEAD")
+    alice.git("checkout", "-q", "-b", "topic")
+    alice.ok("set", "ADDED", "-e", "dev", "-m", "added", stdin="x")
+    both = step(mode="review") + step(mode="review", comment="true", range="nowhere..HEAD")
+    job.run(HEAD + both, event="pull_request", payload=pull(job, base), code=1, env={"GITHUB_API_URL": forge.url})
+    assert forge.comments == {}
+
+
 def test_a_fork_cannot_comment_and_is_judged_all_the_same(job: Job, forge: Forge) -> None:
     alice = job.alice
     base = alice.git("rev-parse", "HEAD")
